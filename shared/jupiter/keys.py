@@ -1,0 +1,71 @@
+"""Where every object lies in the bucket, and on which subject every event travels.
+
+Owns: the key and subject grammar (DESIGN §1 and §4). Does not know: what is inside.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "batch_prefix",
+    "benchmark_prefix",
+    "checkpoint_prefix",
+    "document_key",
+    "evaluation_prefix",
+    "generator_prefix",
+    "ledger_key",
+    "ledger_prefix",
+    "manifest_key",
+    "shard_prefix",
+    "subject",
+    "verdict_key",
+]
+
+
+def document_key(domain: str, document_id: str) -> str:
+    return f"documents/{domain}/{document_id}"
+
+
+def batch_prefix(domain: str, request_id: str) -> str:
+    return f"batches/{domain}/{request_id}"
+
+
+def shard_prefix(domain: str, shard_id: str) -> str:
+    return f"shards/{domain}/{shard_id}"
+
+
+def checkpoint_prefix(domain: str, run: str, step: int) -> str:
+    return f"checkpoints/{domain}/{run}/{step:09d}"
+
+
+def benchmark_prefix(domain: str, digest: str) -> str:
+    """`digest` is the benchmark's digest; `frozen` is the pointer created once per domain."""
+    return f"benchmarks/{domain}/{digest}"
+
+
+def evaluation_prefix(domain: str, evaluation_id: str) -> str:
+    return f"evaluations/{domain}/{evaluation_id}"
+
+
+def verdict_key(domain: str, evaluation_id: str) -> str:
+    return f"evaluations/{domain}/{evaluation_id}/verdict.json"
+
+
+def generator_prefix(domain: str, version: int) -> str:
+    return f"generators/{domain}/v{version}"
+
+
+def ledger_prefix(domain: str) -> str:
+    return f"ledger/{domain}/"
+
+
+def ledger_key(domain: str, sequence: int) -> str:
+    return f"{ledger_prefix(domain)}{sequence:08d}.json"
+
+
+def manifest_key(prefix: str) -> str:
+    return f"{prefix}/manifest.json"
+
+
+def subject(channel: str, domain: str) -> str:
+    """Return `<channel>.<domain>`, e.g. `batches.python_stdlib`; `*` as the domain subscribes to all."""
+    return f"{channel}.{domain}"
