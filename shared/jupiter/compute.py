@@ -1,0 +1,174 @@
+"""The compute lease: on one machine, one heavy service computes at a time, in bounded turns.
+
+Torch processes that spin on the same two cores ran 4–12 times slower than one alone (DESIGN §11). So generating,
+training and evaluating take turns:
+
+    async with lease.turn("training") as turn:
+        while work:
+            step()
+            if turn.should_yield():
+                break
+
+Owns: who may compute now, and in which order the others follow. Does not know: what is computed.
+
+It is made of files that processes lock (`flock`), so the kernel gives a dead holder's or waiter's place back:
+
+    <data_dir>/compute/slot-0.lock                 locked by the holder
+    <data_dir>/compute/ticket-<time>-<what>-<id>   locked by one waiter; the oldest that is still locked is next
+
+A waiter asks every `POLL_S` and never blocks the event loop. A holder that wants another turn queues behind those who
+wait already. A child made by `os.fork` without exec would keep its parent's lock alive: start children by exec.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import time
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from pathlib import Path
+
+from jupiter.config import ClusterConfig
+
+__all__ = ["ComputeLease", "Turn"]
+
+POLL_S = 0.02
+# Others are looked for at most this often, so that `should_yield` may stand in the innermost loop.
+LOOK_S = 0.25
+
+
+class Turn:
+    """A held turn. `should_yield` may be called from any thread."""
+
+    def __init__(self, directory: Path | None, *, turn_s_max: float) -> None:
+        self._directory = directory
+        self._turn_s_max = turn_s_max
+        self._began = time.monotonic()
+        self._looked = -LOOK_S
+        self._awaited = False
+
+    def should_yield(self) -> bool:
+        """Say whether the turn has lasted `turn_s_max` and somebody waits; without others, computing goes on."""
+        now = time.monotonic()
+        if self._directory is None or now - self._began < self._turn_s_max:
+            return False
+        if now - self._looked >= LOOK_S:
+            self._looked = now
+            self._awaited = next(_waiting(self._directory), None) is not None
+        return self._awaited
+
+
+class ComputeLease:
+    """`slots` turns at a time among all processes that name the same directory; 0 slots: everybody, always."""
+
+    def __init__(self, directory: Path, *, slots: int, turn_s_max: float) -> None:
+        self._directory = directory
+        self._slots = slots
+        self._turn_s_max = turn_s_max
+        if slots:
+            directory.mkdir(parents=True, exist_ok=True)
+
+    @classmethod
+    def of(cls, config: ClusterConfig) -> ComputeLease:
+        """Return the lease that every process of this deployment's `data_dir` shares."""
+        local = config.local
+        return cls(config.data_dir / "compute", slots=local.compute_slots, turn_s_max=local.turn_s_max)
+
+    @asynccontextmanager
+    async def turn(self, purpose: str) -> AsyncIterator[Turn]:
+        """Wait for a slot without blocking the event loop, hold it inside the block, let the next one in after."""
+        with self._waiter(purpose) as waiter:
+            while not waiter.try_take():  # noqa: ASYNC110 - what frees a slot is another process
+                await asyncio.sleep(POLL_S)
+            yield self._begin()
+
+    @contextmanager
+    def turn_in_thread(self, purpose: str) -> Iterator[Turn]:
+        """Like `turn`, for code that runs in a worker thread: it blocks that thread."""
+        with self._waiter(purpose) as waiter:
+            while not waiter.try_take():
+                time.sleep(POLL_S)
+            yield self._begin()
+
+    def _begin(self) -> Turn:
+        return Turn(self._directory if self._slots else None, turn_s_max=self._turn_s_max)
+
+    @contextmanager
+    def _waiter(self, purpose: str) -> Iterator[_Waiter]:
+        waiter = _Waiter(self._directory, slots=self._slots, purpose=purpose)
+        try:
+            yield waiter
+        finally:
+            waiter.leave()
+
+
+class _Waiter:
+    """One place in the queue, then one slot."""
+
+    def __init__(self, directory: Path, *, slots: int, purpose: str) -> None:
+        self._slot_paths = [directory / f"slot-{index}.lock" for index in range(slots)]
+        self._slot: int | None = None
+        self._ticket: int | None = None
+        self._directory = directory
+        if slots:
+            # Locked before it becomes visible: whoever sees an unlocked ticket may take its holder for dead.
+            hidden = directory / f".new-{uuid.uuid4().hex}"
+            self._ticket = os.open(hidden, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
+            fcntl.flock(self._ticket, fcntl.LOCK_EX)
+            self._path = directory / f"ticket-{time.monotonic_ns():020d}-{purpose}-{hidden.name.removeprefix('.new-')}"
+            hidden.rename(self._path)
+
+    def try_take(self) -> bool:
+        """Take a free slot if this is the oldest waiter alive; True once a slot is held (or none is needed)."""
+        if not self._slot_paths:
+            return True
+        if next(_waiting(self._directory, before=self._path), None) is not None:
+            return False
+        for path in self._slot_paths:
+            slot = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
+            if _try_lock(slot, fcntl.LOCK_EX):
+                self._slot = slot
+                self._tear_ticket()
+                return True
+            os.close(slot)
+        return False
+
+    def leave(self) -> None:
+        """Give back whatever is held: the place in the queue, or the slot."""
+        self._tear_ticket()
+        if self._slot is not None:
+            os.close(self._slot)
+            self._slot = None
+
+    def _tear_ticket(self) -> None:
+        if self._ticket is not None:
+            self._path.unlink(missing_ok=True)
+            os.close(self._ticket)
+            self._ticket = None
+
+
+def _waiting(directory: Path, *, before: Path | None = None) -> Iterator[Path]:
+    """Yield the tickets of waiters that are alive, oldest first, and remove those of the dead."""
+    for path in sorted(directory.glob("ticket-*")):
+        if before is not None and path >= before:
+            return
+        with suppress(FileNotFoundError):
+            probe = os.open(path, os.O_RDONLY)
+            try:
+                if _try_lock(probe, fcntl.LOCK_SH):
+                    path.unlink(missing_ok=True)
+                else:
+                    yield path
+            finally:
+                os.close(probe)
+
+
+def _try_lock(descriptor: int, kind: int) -> bool:
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
