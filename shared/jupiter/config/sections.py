@@ -94,8 +94,9 @@ class GeneratorSection(Section):
     """`auto`: cuda, else mps, else cpu."""
     batch_size: int = Field(default=64, ge=1, le=1024)
     """Prompts generated together."""
-    attestation_tolerance: float = Field(default=0.05, gt=0)
-    """Largest absolute difference of a golden token's log-probability (nats) from the recorded one."""
+    attestation_tolerance: float = Field(default=0.25, gt=0)
+    """Largest absolute difference of a golden token's log-probability (nats) from the recorded one. Measured in bf16:
+    0 on one machine whatever the threads, 0.06 between instruction sets; another seed's or layer's weights: above 1."""
 
 
 class CuratorSection(Section):
