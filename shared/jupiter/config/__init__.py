@@ -1,7 +1,8 @@
 """Configuration: `ClusterConfig` (one per deployment) and `DomainConfig` (one per domain).
 
-Layers, later wins: defaults, `config/cluster.yaml`, overlay files (`--config config/demo.yaml`), `JUPITER_*` environment
-(`JUPITER_TRAINER__LEARNING_RATE=1e-4`). Validated once; an unknown key is an error that suggests the right one.
+Layers, later wins: defaults, `config/cluster.yaml`, overlay files (`--config config/demo.yaml`), `JUPITER_*`
+environment (`JUPITER_TRAINER__LEARNING_RATE=1e-4`), `--set` overrides. Validated once; an unknown key is an error that
+suggests the right one. `loading` does it.
 """
 
 from __future__ import annotations
@@ -30,6 +31,9 @@ __all__ = ["ClusterConfig", "DomainConfig", "TaskMix"]
 class ClusterConfig(Section):
     domain: str = Field(default="python_stdlib", pattern=r"^[a-z][a-z0-9_]{0,62}$")
     """The domain this deployment works on; `config/domains/<domain>.yaml` describes it."""
+    instance: str = ""
+    """This process's name among its kind (`JUPITER_INSTANCE=generator-1`); empty: host name and process id. A name that
+    survives a restart keeps one line per instance in `status`."""
     data_dir: Path = Path(".jupiter")
     """Local state: embedded servers' data, generator versions, caches."""
     nats: NatsSection = NatsSection()

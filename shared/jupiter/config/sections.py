@@ -40,6 +40,8 @@ class NatsSection(Section):
     """Copies of each stream: 1 on one machine, 3 in a cluster."""
     stream_bytes_max: int = Field(default=1 << 30, ge=1 << 20)
     """Size limit of each stream; a full stream refuses new events instead of dropping old ones."""
+    ack_wait_s: float = Field(default=30, ge=0.5)
+    """A message whose worker gave no sign of life for so long goes to another one."""
 
 
 class S3Section(Section):

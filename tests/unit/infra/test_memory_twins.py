@@ -6,12 +6,12 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
-from tests.integration.infra import blobs_contract, bus_contract
 
 from jupiter.blobs import Blobs
 from jupiter.blobs.memory import MemoryBlobs
 from jupiter.bus import Bus
 from jupiter.bus.memory import MemoryBus
+from tests.integration.infra import blobs_contract, bus_contract
 
 
 @pytest.mark.parametrize("promise", bus_contract.CONTRACT, ids=lambda promise: promise.__name__)
