@@ -121,7 +121,8 @@ class SupervisedProcess:
         self.state = "stopped"
 
     def kill(self) -> None:
-        """SIGKILL, and no restart if `stop` was called before."""
+        """SIGKILL, for good: it is not restarted."""
+        self._stopping.set()
         self._signal(signal.SIGKILL)
 
     def log_tail(self) -> str:
