@@ -96,7 +96,7 @@ def read_ledger(blobs: Blobs, domain: str) -> tuple[LedgerEntry, ...]:
 
 
 def verify(stored: Sequence[bytes], *, domain: str) -> tuple[LedgerEntry, ...]:
-    """Check numbers, hashes and encoding of entries as stored, oldest first. Raises IntegrityError at the first fault."""
+    """Check numbers, hashes and encoding of entries as stored, oldest first. Raises IntegrityError at a fault."""
     entries: list[LedgerEntry] = []
     previous_hash, previous_version = GENESIS_HASH, None
     for number, data in enumerate(stored, start=1):

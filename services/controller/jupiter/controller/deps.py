@@ -1,0 +1,60 @@
+"""What the controller's handlers, background tasks and API work with.
+
+Owns: the bundle. Does not know: who uses what of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+from jupiter.blobs import Blobs
+from jupiter.bus import Bus
+from jupiter.config import ClusterConfig, DomainConfig
+from jupiter.controller.evidence import Evidence, LedgerView
+from jupiter.controller.following import Following
+from jupiter.controller.projection import Projection
+from jupiter.service import Runtime
+
+__all__ = ["Deps"]
+
+
+@dataclass(kw_only=True)
+class Deps:
+    """Built once, by `build`."""
+
+    runtime: Runtime
+    domain: DomainConfig
+    state: Projection
+    following: Following
+    evidence: Evidence
+    ledger: LedgerView
+    flipping: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while this process writes the ledger or deletes checkpoints; other controllers lose at the create."""
+    waits_for: tuple[str, ...] = ()
+    """What the metronome waited for when it planned last."""
+
+    @property
+    def config(self) -> ClusterConfig:
+        return self.runtime.config
+
+    @property
+    def bus(self) -> Bus:
+        return self.runtime.bus
+
+    @property
+    def blobs(self) -> Blobs:
+        return self.runtime.blobs
+
+    @classmethod
+    def build(cls, runtime: Runtime, domain: DomainConfig) -> Deps:
+        """Return deps with an empty projection; `following.catch_up` fills it."""
+        state = Projection(domain=runtime.domain)
+        return cls(
+            runtime=runtime,
+            domain=domain,
+            state=state,
+            following=Following(runtime.bus, state),
+            evidence=Evidence(runtime.blobs, runtime.domain),
+            ledger=LedgerView(runtime.blobs, runtime.domain),
+        )

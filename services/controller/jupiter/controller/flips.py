@@ -1,0 +1,237 @@
+"""Writing the ledger: the one place where a generator version becomes live.
+
+Owns: making the next entry and creating it if absent (the flip), version manifests, the registration of the base.
+Does not know: why a version is promoted (`gate`, the API) nor who hears of it (`promotion` announces).
+
+Synchronous and free of state: every function may be killed anywhere and called again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from jupiter import crashpoints, keys, manifests
+from jupiter.blobs import Blobs
+from jupiter.errors import Conflict, NotFound, Rejected
+from jupiter.ledger import (
+    GENESIS_HASH,
+    Action,
+    LedgerEntry,
+    current,
+    entry_hash,
+    entry_of_version,
+    previous_live,
+    read_ledger,
+)
+from jupiter.manifests import Committed
+from jupiter.records import Record, canonical_json
+
+__all__ = ["Request", "announcement_of", "flip_to_checkpoint", "flip_to_version", "register_base", "verify_files"]
+
+
+class Request(Record):
+    """Who wants a flip, why, and what they think is live."""
+
+    actor: str
+    reason: str
+    action: Action
+    expected_version: int | None = None
+    """Refuse with Conflict when another version is live. None: whatever is live."""
+    idempotency_key: str | None = None
+    evaluation_id: str | None = None
+    evidence_sha256: str | None = None
+
+
+def register_base(blobs: Blobs, domain: str, imported: Committed) -> LedgerEntry:
+    """Make the imported base model version 1, once; later imports find it registered and change nothing."""
+    entries = read_ledger(blobs, domain)
+    if entries:
+        return entries[0]
+    committed = _commit_version(blobs, domain, version=1, source=imported, origin="base", checkpoint_id=None)
+    request = Request(actor="controller", reason="the base model was imported", action="registered")
+    return _append(blobs, domain, entries, request, version=1, manifest=committed, checkpoint_id=None)
+
+
+def flip_to_checkpoint(
+    blobs: Blobs, domain: str, request: Request, *, checkpoint_id: str, manifest_key: str, manifest_sha256: str
+) -> LedgerEntry:
+    """Make the checkpoint the next version and flip to it; called again, returns the entry it wrote the first time.
+
+    Raises Conflict when another version is live than was expected, Rejected when the checkpoint is not whole.
+    """
+    entries = read_ledger(blobs, domain)
+    done = _already(entries, request)
+    if done:
+        return done
+    _expect(entries, request)
+    try:
+        checkpoint = manifests.read(blobs, manifest_key, sha256=manifest_sha256)
+    except NotFound as error:
+        raise Rejected(f"checkpoint {checkpoint_id[:12]} is no longer stored: {error}") from error
+    verify_files(blobs, checkpoint)
+    version, committed = _next_version(blobs, domain, entries, checkpoint, checkpoint_id)
+    return _append(blobs, domain, entries, request, version=version, manifest=committed, checkpoint_id=checkpoint_id)
+
+
+def flip_to_version(blobs: Blobs, domain: str, request: Request, *, version: int | None) -> LedgerEntry:
+    """Flip to a version that was live before; None means the one that the live one was promoted over.
+
+    Raises NotFound for a version the ledger does not know, Conflict when it is live already or another was expected.
+    """
+    entries = read_ledger(blobs, domain)
+    done = _already(entries, request)
+    if done:
+        return done
+    live = _expect(entries, request)
+    target = previous_live(entries) if version is None else entry_of_version(entries, version)
+    if target is None:
+        known = sorted({entry.version for entry in entries})
+        what = "there is no version before the first" if version is None else f"there is no version {version}"
+        raise NotFound(f"{what}; the ledger of {domain} knows {known}")
+    if target.version == live.version:
+        raise Conflict(f"version {target.version} is live already")
+    committed = manifests.read(blobs, target.manifest_key, sha256=target.manifest_sha256)
+    verify_files(blobs, committed)
+    return _append(
+        blobs,
+        domain,
+        entries,
+        request,
+        version=target.version,
+        manifest=committed,
+        checkpoint_id=target.checkpoint_id,
+    )
+
+
+def verify_files(blobs: Blobs, committed: Committed) -> None:
+    """Refuse a checkpoint or version that lacks a file. Raises Rejected.
+
+    Presence only: what the bytes are is attested by every generator before it serves them, and a version that fails
+    there is rolled back (DESIGN §5), so hashing gigabytes here would decide nothing.
+    """
+    missing = [ref.name for ref in committed.manifest.files if blobs.stat(ref.key) is None]
+    if missing or not committed.manifest.files:
+        raise Rejected(f"{committed.key} names files that are not stored: {missing or 'it names none'}")
+
+
+def _already(entries: Sequence[LedgerEntry], request: Request) -> LedgerEntry | None:
+    """Return the entry that this very request wrote before, if any."""
+    for entry in entries:
+        if request.idempotency_key is not None and entry.idempotency_key == request.idempotency_key:
+            if entry.action != request.action:
+                key, number = request.idempotency_key, entry.sequence
+                raise Conflict(f"Idempotency-Key {key} was used for another flip: ledger entry {number}")
+            return entry
+        automatic = request.idempotency_key is None and request.action == "promoted"
+        if automatic and request.evaluation_id is not None and entry.evaluation_id == request.evaluation_id:
+            return entry
+    return None
+
+
+def _expect(entries: Sequence[LedgerEntry], request: Request) -> LedgerEntry:
+    live = current(entries)
+    if live is None:
+        raise Conflict("no generator is registered yet: wait until the base model is imported")
+    if request.expected_version is not None and request.expected_version != live.version:
+        raise Conflict(f"version {live.version} is live, not {request.expected_version}: look again and decide anew")
+    return live
+
+
+def _next_version(
+    blobs: Blobs, domain: str, entries: Sequence[LedgerEntry], checkpoint: Committed, checkpoint_id: str
+) -> tuple[int, Committed]:
+    """Return the version of this checkpoint: its old number if it has one, else one above any ever used.
+
+    A number whose manifest was created for another checkpoint (a promotion that lost its race) stays unused.
+    """
+    for entry in entries:
+        if entry.checkpoint_id == checkpoint_id:
+            return entry.version, manifests.read(blobs, entry.manifest_key, sha256=entry.manifest_sha256)
+    version = 1 + max(entry.version for entry in entries)
+    while True:
+        committed = _commit_version(
+            blobs, domain, version=version, source=checkpoint, origin="checkpoint", checkpoint_id=checkpoint_id
+        )
+        if committed.manifest.details.get("checkpoint_id") == checkpoint_id:
+            return version, committed
+        version += 1
+
+
+def _commit_version(
+    blobs: Blobs, domain: str, *, version: int, source: Committed, origin: str, checkpoint_id: str | None
+) -> Committed:
+    """Create the version's manifest: the same files, under a version's name. The source has the HF layout already."""
+    # Training state is not part of a generator; the golden outputs are, for they are what a load is attested by.
+    files = tuple(ref for ref in source.manifest.files if not ref.name.startswith("training_state"))
+    return manifests.commit(
+        blobs,
+        prefix=keys.generator_prefix(domain, version),
+        kind="generator",
+        domain=domain,
+        work_id=f"{domain}-v{version}",
+        files=files,
+        details={
+            "version": version,
+            "origin": origin,
+            "checkpoint_id": checkpoint_id,
+            "checkpoint_manifest_key": source.key if checkpoint_id else None,
+            "source_manifest_key": source.key,
+            "source_manifest_sha256": source.sha256,
+            "name": source.manifest.details.get("name"),
+            "step": source.manifest.details.get("step"),
+        },
+    )
+
+
+def _append(
+    blobs: Blobs,
+    domain: str,
+    entries: Sequence[LedgerEntry],
+    request: Request,
+    *,
+    version: int,
+    manifest: Committed,
+    checkpoint_id: str | None,
+) -> LedgerEntry:
+    """Create the next entry. Raises Conflict when somebody else flipped first; our own earlier try counts as ours."""
+    live = current(entries)
+    now = datetime.now(UTC).isoformat(timespec="milliseconds")
+    entry = LedgerEntry(
+        domain=domain,
+        sequence=len(entries) + 1,
+        action=request.action,
+        version=version,
+        previous_version=live.version if live else None,
+        checkpoint_id=checkpoint_id,
+        evaluation_id=request.evaluation_id,
+        manifest_key=manifest.key,
+        manifest_sha256=manifest.sha256,
+        evidence_sha256=request.evidence_sha256,
+        actor=request.actor,
+        reason=request.reason[:2_000],
+        # Another controller's clock may run ahead; the history never goes backwards.
+        time=max(now, live.time) if live else now,
+        idempotency_key=request.idempotency_key,
+        previous_hash=entry_hash(live) if live else GENESIS_HASH,
+    )
+    if blobs.create(keys.ledger_key(domain, entry.sequence), canonical_json(entry)):
+        crashpoints.reached("manifest")
+        return entry
+    winner = read_ledger(blobs, domain)[entry.sequence - 1]
+    if winner.model_copy(update={"time": entry.time}) == entry:
+        return winner
+    raise Conflict(f"{winner.actor} flipped to version {winner.version} first ({winner.reason})")
+
+
+def announcement_of(entry: LedgerEntry) -> dict[str, object]:
+    """Return the fields that the events of a flip share."""
+    return {
+        "domain": entry.domain,
+        "version": entry.version,
+        "previous_version": entry.previous_version,
+        "ledger_sequence": entry.sequence,
+        "manifest_key": entry.manifest_key,
+        "manifest_sha256": entry.manifest_sha256,
+        "reason": entry.reason,
+    }

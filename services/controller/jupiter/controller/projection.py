@@ -1,0 +1,237 @@
+"""What the controller knows: a projection of the streams, rebuilt at every start, never a database.
+
+Owns: folding each event into the state, and the questions that need no decision (what is open, who serves what).
+Does not know: what to do about it (`metronome`, `watch`, `collection`), nor where events come from (`following`).
+
+Applying an event twice changes nothing, and the order between channels does not matter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from jupiter.events import (
+    BaseModelImported,
+    BatchGenerated,
+    BenchmarkFrozen,
+    CheckpointSaved,
+    DocumentAccepted,
+    EvaluationCompleted,
+    Event,
+    GenerationRequested,
+    GenerationVoided,
+    GeneratorLoaded,
+    GeneratorLoadFailed,
+    GeneratorPromoted,
+    GeneratorRolledBack,
+    ServiceStatus,
+    ShardCurated,
+    VerdictReached,
+)
+
+__all__ = ["CHANNELS", "Accounting", "Issued", "Load", "Projection"]
+
+Flip = GeneratorPromoted | GeneratorRolledBack
+Load = GeneratorLoaded | GeneratorLoadFailed
+
+
+@dataclass(frozen=True)
+class Issued:
+    """One generation request, as far as the metronome needs it."""
+
+    request_id: str
+    generator_version: int
+    sequence: int
+    document_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Accounting:
+    """Where every request and every batch is. `lost` is 0, or something is wrong: nothing may vanish.
+
+    requests = batches + voided + open requests; batches = shards + open batches.
+    """
+
+    requests: int
+    batches: int
+    voided: int
+    open_requests: int
+    shards: int
+    open_batches: int
+    lost: int
+    """Batches without a request, and shards without a batch: work that no event accounts for."""
+    void_and_made: int
+    """Requests that were voided while their batch was being committed: counted as batches."""
+
+
+@dataclass
+class Projection:
+    """The state. Every mapping is in stream order."""
+
+    domain: str
+    documents: dict[str, DocumentAccepted] = field(default_factory=dict)
+    benchmark: BenchmarkFrozen | None = None
+    base: BaseModelImported | None = None
+    requests: dict[str, Issued] = field(default_factory=dict)
+    batches: dict[str, BatchGenerated] = field(default_factory=dict)
+    voided: dict[str, GenerationVoided] = field(default_factory=dict)
+    shards: dict[str, ShardCurated] = field(default_factory=dict)
+    shard_sequences: dict[str, int] = field(default_factory=dict)
+    """shard_id -> its sequence in the stream, which is what the trainer's offset counts."""
+    checkpoints: dict[str, CheckpointSaved] = field(default_factory=dict)
+    evaluations: dict[str, EvaluationCompleted] = field(default_factory=dict)
+    verdicts: dict[str, VerdictReached] = field(default_factory=dict)
+    flips: dict[int, Flip] = field(default_factory=dict)
+    loads: dict[tuple[int, str], Load] = field(default_factory=dict)
+    """(ledger sequence, instance) -> what the instance said last about it."""
+    serving: dict[str, int] = field(default_factory=dict)
+    """instance -> version that it attested last; a failed load leaves it with the one before."""
+    statuses: dict[str, ServiceStatus] = field(default_factory=dict)
+    """`service/instance` -> newest status."""
+    uses: dict[str, list[int]] = field(default_factory=dict)
+    """document_id -> sequences of the requests that asked for it and were not voided."""
+
+    def apply(self, event: Event, sequence: int = 0) -> None:
+        """Fold one event in; of another domain, or of a type we do not follow: ignored."""
+        fold = _FOLDS.get(type(event))
+        if fold is not None and event.domain == self.domain:
+            fold(self, event, sequence)
+
+    def open_requests(self) -> list[Issued]:
+        """Return requests that have neither become a shard nor been voided, oldest first."""
+        return [
+            issued
+            for request_id, issued in self.requests.items()
+            if request_id not in self.shards and (request_id not in self.voided or request_id in self.batches)
+        ]
+
+    def unmade_requests(self) -> list[Issued]:
+        """Return requests that have neither become a batch nor been voided."""
+        return [issued for issued in self.open_requests() if issued.request_id not in self.batches]
+
+    def trained_shard_sequence(self) -> int:
+        """Return how far the trainer is in the stream of shards, by its last checkpoint and its newest status."""
+        saved = [checkpoint.shard_sequence for checkpoint in self.checkpoints.values()]
+        said = [status.figures.get("shard_sequence") for status in self.statuses_of("trainer")]
+        return max([0, *saved, *(value for value in said if isinstance(value, int))])
+
+    def shards_ahead(self) -> int:
+        """Return how many shards the trainer has not consumed yet."""
+        trained = self.trained_shard_sequence()
+        return sum(1 for sequence in self.shard_sequences.values() if sequence > trained)
+
+    def statuses_of(self, service: str) -> list[ServiceStatus]:
+        """Return the newest status of each instance of a service, newest first."""
+        found = [status for status in self.statuses.values() if status.service == service]
+        return sorted(found, key=lambda status: status.time, reverse=True)
+
+    def training_documents(self) -> list[DocumentAccepted]:
+        """Return the documents that data may be made from."""
+        return [document for document in self.documents.values() if document.split == "training"]
+
+    def accounting(self) -> Accounting:
+        """Count where everything is."""
+        void_and_made = sum(1 for request_id in self.voided if request_id in self.batches)
+        return Accounting(
+            requests=len(self.requests),
+            batches=len(self.batches),
+            voided=len(self.voided) - void_and_made,
+            open_requests=len(self.unmade_requests()),
+            shards=len(self.shards),
+            open_batches=sum(1 for batch_id in self.batches if batch_id not in self.shards),
+            lost=sum(1 for batch_id in self.batches if batch_id not in self.requests)
+            + sum(1 for shard in self.shards.values() if shard.batch_id not in self.batches),
+            void_and_made=void_and_made,
+        )
+
+
+def _document(state: Projection, event: DocumentAccepted, _: int) -> None:
+    state.documents.setdefault(event.document_id, event)
+
+
+def _benchmark(state: Projection, event: BenchmarkFrozen, _: int) -> None:
+    state.benchmark = state.benchmark or event
+
+
+def _base(state: Projection, event: BaseModelImported, _: int) -> None:
+    state.base = state.base or event
+
+
+def _request(state: Projection, event: GenerationRequested, _: int) -> None:
+    if event.request_id in state.requests:
+        return
+    documents = tuple(item.document_id for item in event.items)
+    state.requests[event.request_id] = Issued(event.request_id, event.generator_version, event.sequence, documents)
+    if event.request_id not in state.voided or event.request_id in state.batches:
+        for document_id in documents:
+            state.uses.setdefault(document_id, []).append(event.sequence)
+
+
+def _batch(state: Projection, event: BatchGenerated, _: int) -> None:
+    state.batches.setdefault(event.batch_id, event)
+
+
+def _voided(state: Projection, event: GenerationVoided, _: int) -> None:
+    """What was not made counts as not asked for: its documents come first again."""
+    if event.request_id in state.voided:
+        return
+    state.voided[event.request_id] = event
+    issued = state.requests.get(event.request_id)
+    if issued is None or event.request_id in state.batches:
+        return
+    for document_id in issued.document_ids:
+        state.uses[document_id].remove(issued.sequence)
+
+
+def _shard(state: Projection, event: ShardCurated, sequence: int) -> None:
+    state.shards.setdefault(event.shard_id, event)
+    state.shard_sequences.setdefault(event.shard_id, sequence)
+
+
+def _checkpoint(state: Projection, event: CheckpointSaved, _: int) -> None:
+    state.checkpoints.setdefault(event.checkpoint_id, event)
+
+
+def _evaluation(state: Projection, event: EvaluationCompleted, _: int) -> None:
+    state.evaluations.setdefault(event.evaluation_id, event)
+
+
+def _verdict(state: Projection, event: VerdictReached, _: int) -> None:
+    state.verdicts.setdefault(event.evaluation_id, event)
+
+
+def _flip(state: Projection, event: Flip, _: int) -> None:
+    state.flips.setdefault(event.ledger_sequence, event)
+
+
+def _load(state: Projection, event: Load, _: int) -> None:
+    state.loads[event.ledger_sequence, event.instance] = event
+    if isinstance(event, GeneratorLoaded):
+        state.serving[event.instance] = event.version
+
+
+def _status(state: Projection, event: ServiceStatus, _: int) -> None:
+    state.statuses[f"{event.service}/{event.instance}"] = event
+
+
+_FOLDS: dict[type[Event], Callable[[Projection, Any, int], None]] = {
+    DocumentAccepted: _document,
+    BenchmarkFrozen: _benchmark,
+    BaseModelImported: _base,
+    GenerationRequested: _request,
+    BatchGenerated: _batch,
+    GenerationVoided: _voided,
+    ShardCurated: _shard,
+    CheckpointSaved: _checkpoint,
+    EvaluationCompleted: _evaluation,
+    VerdictReached: _verdict,
+    GeneratorPromoted: _flip,
+    GeneratorRolledBack: _flip,
+    GeneratorLoaded: _load,
+    GeneratorLoadFailed: _load,
+    ServiceStatus: _status,
+}
+
+CHANNELS: tuple[str, ...] = tuple(dict.fromkeys(event.channel for event in _FOLDS))
