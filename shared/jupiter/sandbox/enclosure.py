@@ -81,7 +81,9 @@ class Enclosure:
             for part in ("--perms", "0755", "--dir", str(parent))
         ]
         return [
-            "--die-with-parent",
+            # A pid namespace: with its first process everything inside dies. Without it nothing would kill the inner
+            # bubblewrap after us: a parent that dropped its capabilities may not signal another uid, even by dying.
+            *("--unshare-pid", "--die-with-parent"),
             *_system_mounts(),
             *made,
             *_read_only(shown),
