@@ -52,19 +52,17 @@ COMMANDS: dict[str, tuple[str, str]] = {
 class LazyGroup(click.Group):
     """A group whose commands are imported when they are called."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         return list(COMMANDS)
 
-    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:  # noqa: ARG002
         if name not in COMMANDS:
             return None
         module = importlib.import_module(f"jupiter.cli.commands.{COMMANDS[name][0]}")
-        command = module.command
-        if not isinstance(command, click.Command):
-            raise AssertionError(f"{module.__name__}.command is not a click command")
+        command: click.Command = module.command
         return command
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
 
@@ -127,7 +125,7 @@ def run(arguments: list[str]) -> int:
         return 1
     except BrokenPipeError:
         # Whoever read our output (`| head`) has enough. Without this, Python complains at exit.
-        sys.stdout = None  # type: ignore[assignment]
+        sys.stdout = None
         return 0
     return outcome if isinstance(outcome, int) else 0
 
