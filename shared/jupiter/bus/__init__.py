@@ -100,6 +100,10 @@ class Bus(Protocol):
         """Return the sequence of the newest message of the channel's stream, 0 when empty."""
         ...
 
+    async def backlog(self, subject: str, *, durable: str) -> int:
+        """Return how many messages of `subject` the durable has not acked yet, 0 when it never consumed."""
+        ...
+
     async def bury(self, delivery: Delivery, *, service: str, reason: str) -> None:
         """Store the delivery in the dead letters, durably, before it is termed."""
         ...

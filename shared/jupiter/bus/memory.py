@@ -205,6 +205,12 @@ class MemoryBus:
     async def last_sequence(self, channel: str) -> int:
         return self._stream(channel).last
 
+    async def backlog(self, subject: str, *, durable: str) -> int:
+        stream = self._stream(channel_of(subject))
+        consumer = self._consumers.get((channel_of(subject), consumer_name(durable, subject)), _Consumer())
+        fresh = [s for s, m in stream.messages.items() if s > consumer.position and matches(subject, m.subject)]
+        return len(fresh) + len(consumer.due_at)
+
     async def bury(self, delivery: Delivery, *, service: str, reason: str) -> None:
         letter = encode_dead_letter(delivery, service=service, reason=reason)
         await self.publish_raw(letter.subject, letter.data, message_id=letter.message_id, headers=letter.headers)
