@@ -27,6 +27,7 @@ from jupiter.local.endpoints import (
     HOST,
     Endpoints,
     choose_ports,
+    located,
     only_supervisor,
     read_endpoints,
     s3_credentials,
@@ -107,11 +108,18 @@ class LocalCluster:
         data_dir = self._given.data_dir.resolve()
         self._resources.enter_context(only_supervisor(data_dir))
         ports = self._choose_ports(data_dir)
-        self._config = self._resolve(data_dir, ports)
+        endpoints = Endpoints(
+            api_url=f"http://{HOST}:{ports['api']}",
+            nats_url=f"nats://{HOST}:{ports['nats']}",
+            s3_endpoint=f"{HOST}:{ports['s3']}",
+            pid=os.getpid(),
+            ports=ports,
+        )
+        self._config = located(self._given.model_copy(update={"data_dir": data_dir}), endpoints)
         self._launch(nats_spec(data_dir / "nats", ports=ports))
         self._launch(weed_spec(data_dir / "s3", ports=ports, credentials=s3_credentials(data_dir)))
         await self._until_ready(SERVER_READY_S_MAX)
-        write_endpoints(data_dir, self._endpoints(ports))
+        write_endpoints(data_dir, endpoints)
         await self._connect()
         for name, service in instances(self.config).items():
             extra = self._environment.get(name, {})
@@ -122,10 +130,14 @@ class LocalCluster:
         """Return when `condition` holds of the events seen. Raises TimeoutError that names `what`."""
         await self.watch.until(lambda watch: bool(condition(watch)), what=what, timeout_s=timeout_s)
 
-    async def stop(self) -> None:
-        """Drain the services, then close the connections, then stop the servers; a second call does nothing."""
+    async def drain(self) -> None:
+        """Stop the services and leave the servers up, so that what they left behind can still be read."""
         services = [process for name, process in self.processes.items() if name not in SERVERS]
         await asyncio.gather(*(process.stop() for process in services))
+
+    async def stop(self) -> None:
+        """Drain the services, then close the connections, then stop the servers; a second call does nothing."""
+        await self.drain()
         await self._connections.aclose()
         await asyncio.gather(*(process.stop() for process in self.processes.values()))
         await self._resources.aclose()
@@ -140,32 +152,6 @@ class LocalCluster:
         names = (*SERVER_PORTS, "api", *instances(self._given))
         wanted = {"api": self._given.controller.port}
         return choose_ports(names, remembered=before.ports if before else {}, wanted=wanted)
-
-    def _resolve(self, data_dir: Path, ports: Mapping[str, int]) -> ClusterConfig:
-        given, secret = self._given, s3_credentials(data_dir)
-        s3 = {
-            "endpoint": f"{HOST}:{ports['s3']}",
-            "secure": False,
-            "access_key": secret.access_key,
-            "secret_key": secret.secret_key,
-        }
-        return given.model_copy(
-            update={
-                "data_dir": data_dir,
-                "nats": given.nats.model_copy(update={"url": f"nats://{HOST}:{ports['nats']}", "replicas": 1}),
-                "s3": given.s3.model_copy(update=s3),
-                "controller": given.controller.model_copy(update={"host": HOST, "port": ports["api"]}),
-            }
-        )
-
-    def _endpoints(self, ports: dict[str, int]) -> Endpoints:
-        return Endpoints(
-            api_url=self.api_url,
-            nats_url=self.config.nats.url,
-            s3_endpoint=self.config.s3.endpoint,
-            pid=os.getpid(),
-            ports=ports,
-        )
 
     async def _connect(self) -> None:
         from jupiter.blobs.s3 import S3Blobs
