@@ -1,0 +1,85 @@
+"""One sample on its way through the filters, with what they all need to know about it.
+
+Owns: the texts derived from a sample, each computed once. Does not know: any rule.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from datasketch import MinHash
+
+from jupiter.curator import wording
+from jupiter.curator.signatures import own_size
+from jupiter.records import Sample
+
+__all__ = ["Candidate", "digest_of_text", "training_text"]
+
+_FENCED = re.compile(r"```[ \t]*(?:python|py|pycon)?[ \t]*\n(.*?)(?:```|\Z)", re.DOTALL)
+
+
+def training_text(sample: Sample) -> str:
+    """Return what the student will read: instruction and response, or the plain document."""
+    return sample.response if sample.instruction is None else f"{sample.instruction}\n{sample.response}"
+
+
+def digest_of_text(text: str) -> str:
+    """Return the sha256 of the text without regard to case, spacing and Unicode form: equal means exact duplicate."""
+    return hashlib.sha256(" ".join(unicodedata.normalize("NFKC", text).casefold().split()).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A synthetic sample and the passage it claims to be grounded in (`source` None: the chunk does not exist)."""
+
+    sample: Sample
+    source: str | None
+    title: str | None
+    group: str
+    signatures: Mapping[int, MinHash]
+    """Shingle size -> signature of the training text; `signatures.own_size` says which is stored."""
+    response_signatures: Mapping[int, MinHash]
+    """The same of the response alone."""
+
+    @cached_property
+    def text(self) -> str:
+        return training_text(self.sample)
+
+    @cached_property
+    def text_digest(self) -> str:
+        return digest_of_text(self.text)
+
+    @cached_property
+    def words(self) -> tuple[str, ...]:
+        return wording.words(self.text)
+
+    @cached_property
+    def response_words(self) -> tuple[str, ...]:
+        return wording.words(self.sample.response)
+
+    @cached_property
+    def instruction_words(self) -> tuple[str, ...]:
+        return wording.words(self.sample.instruction or "")
+
+    @property
+    def is_code(self) -> bool:
+        """Whether the response is to be run or parsed as Python rather than read as prose."""
+        return self.sample.test is not None or self.sample.task.startswith("code")
+
+    @cached_property
+    def code(self) -> str | None:
+        """The Python in the response: its fenced blocks, or all of it for a code task; None for prose."""
+        blocks = _FENCED.findall(self.sample.response)
+        if blocks:
+            return "\n\n".join(blocks)
+        return self.sample.response if self.is_code else None
+
+    @property
+    def signature(self) -> MinHash:
+        """The signature that is stored with the shard."""
+        return self.signatures[own_size(len(self.words))]

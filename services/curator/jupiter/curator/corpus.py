@@ -1,0 +1,126 @@
+"""The real documents as the curator knows them: a projection of `corpus.<domain>`.
+
+Owns: which documents may be trained on, their passages, the real samples made from them, their duplicates' index.
+Does not know: how the log and the store are read (`knowledge`), nor which real samples a shard takes (`mix`).
+
+Only `add` changes it, in stream order, so every curator that has read as far has the same corpus.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from datasketch import MinHash
+
+from jupiter.chunks import chunk
+from jupiter.curator import wording
+from jupiter.curator.benchmark import ForbiddenTexts
+from jupiter.curator.candidate import digest_of_text, training_text
+from jupiter.curator.real import real_samples
+from jupiter.curator.signatures import NearDuplicateIndex, own_size, sketch
+from jupiter.records import Chunk, Document, Sample, Split
+
+__all__ = ["Corpus", "RealSample"]
+
+
+@dataclass(frozen=True)
+class RealSample:
+    """A real sample that may enter shards."""
+
+    sample: Sample
+    tokens: int
+    signature: MinHash
+
+
+class Corpus:
+    """See the module. `count_tokens` gives the tokens of many texts at once."""
+
+    def __init__(
+        self,
+        *,
+        chunk_chars_max: int,
+        near_duplicate_threshold: float,
+        forbidden: ForbiddenTexts,
+        count_tokens: Callable[[Sequence[str]], Sequence[int]],
+    ) -> None:
+        self.sequence = 0
+        """The stream sequence of the last document read."""
+        self.real: dict[str, RealSample] = {}
+        """By sample id, in stream order."""
+        self.dropped: Counter[str] = Counter()
+        """Real samples that may not be trained on, by reason."""
+        self.index = NearDuplicateIndex(threshold=near_duplicate_threshold)
+        self.vocabulary: Counter[str] = Counter()
+        """Content word -> in how many training passages it stands."""
+        self._chunk_chars_max = chunk_chars_max
+        self._forbidden = forbidden
+        self._count_tokens = count_tokens
+        self._splits: dict[str, Split] = {}
+        self._documents: dict[str, tuple[str | None, str, tuple[Chunk, ...]]] = {}
+        self._digests: set[str] = set()
+
+    def __len__(self) -> int:
+        """How many documents are known, of either split."""
+        return len(self._splits)
+
+    def split_of(self, document_id: str) -> Split | None:
+        """Return the document's split, None when no such document was accepted."""
+        return self._splits.get(document_id)
+
+    def passage(self, document_id: str, index: int) -> Chunk | None:
+        """Return a passage of a training document, None when there is none."""
+        _, _, chunks = self._documents.get(document_id, (None, "", ()))
+        return chunks[index] if 0 <= index < len(chunks) else None
+
+    def title_and_group(self, document_id: str) -> tuple[str | None, str]:
+        title, group, _ = self._documents.get(document_id, (None, "", ()))
+        return title, group
+
+    def has_text(self, digest: str) -> bool:
+        """Whether a real sample has this text (`candidate.digest_of_text`)."""
+        return digest in self._digests
+
+    def add_held_out(self, document_id: str) -> None:
+        """Note a document that belongs to the benchmark: its text is not even read."""
+        self._splits[document_id] = "held_out"
+
+    def add_training(self, documents: Sequence[Document]) -> None:
+        """Add training documents in stream order; one that is known already changes nothing."""
+        new = {document.document_id: document for document in documents if document.document_id not in self._splits}
+        made: list[Sample] = []
+        for document in new.values():
+            chunks = chunk(document, self._chunk_chars_max)
+            self._splits[document.document_id] = "training"
+            self._documents[document.document_id] = (document.title, document.group, chunks)
+            for passage in chunks:
+                self.vocabulary.update(set(wording.content_words(passage.text)))
+            made.extend(real_samples(document, chunks))
+        self._add_samples(made)
+
+    def _add_samples(self, samples: Sequence[Sample]) -> None:
+        """Decontaminate and index real samples in bulk; the first of two with equal text stays."""
+        texts = [wording.words(training_text(sample)) for sample in samples]
+        sketches = sketch(texts)
+        responses = sketch([wording.words(sample.response) for sample in samples])
+        kept: list[tuple[Sample, MinHash]] = []
+        for sample, words, whole, response in zip(samples, texts, sketches, responses, strict=True):
+            reason = self._reason_against(sample, words, [whole, response])
+            if reason is not None:
+                self.dropped[reason] += 1
+                continue
+            signature = whole[own_size(len(words))]
+            self._digests.add(digest_of_text(training_text(sample)))
+            self.index.add(sample.sample_id, signature)
+            kept.append((sample, signature))
+        counts = self._count_tokens([training_text(sample) for sample, _ in kept])
+        for (sample, signature), tokens in zip(kept, counts, strict=True):
+            self.real[sample.sample_id] = RealSample(sample=sample, tokens=tokens, signature=signature)
+
+    def _reason_against(
+        self, sample: Sample, words: tuple[str, ...], sketches: Sequence[Mapping[int, MinHash]]
+    ) -> str | None:
+        if digest_of_text(training_text(sample)) in self._digests:
+            return "exact_duplicate_real"
+        return self._forbidden.overlap(words, sketches)
