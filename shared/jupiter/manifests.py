@@ -19,7 +19,7 @@ from jupiter.blobs import Blobs
 from jupiter.errors import IntegrityError
 from jupiter.records import BlobRef, Manifest, canonical_json
 
-__all__ = ["Committed", "commit", "fetch", "find", "read", "upload_bytes", "upload_file"]
+__all__ = ["Committed", "commit", "download_bytes", "fetch", "find", "read", "upload_bytes", "upload_file"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +38,15 @@ def upload_bytes(blobs: Blobs, *, prefix: str, name: str, data: bytes) -> BlobRe
     key = f"{prefix}/{sha256[:32]}-{name}"
     blobs.put(key, data)
     return BlobRef(name=name, key=key, size=len(data), sha256=sha256)
+
+
+def download_bytes(blobs: Blobs, ref: BlobRef) -> bytes:
+    """Return a small file of a manifest. Raises NotFound, and IntegrityError if the bytes are not those named."""
+    data = blobs.get(ref.key)
+    seen = hashlib.sha256(data).hexdigest()
+    if seen != ref.sha256:
+        raise IntegrityError(f"{ref.key} has sha256 {seen}, its manifest named {ref.sha256}")
+    return data
 
 
 def upload_file(blobs: Blobs, *, prefix: str, name: str, path: Path) -> BlobRef:

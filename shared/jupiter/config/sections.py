@@ -111,8 +111,21 @@ class CuratorSection(Section):
     real_repeats_max: int = Field(default=4, ge=1)
     """Times one real sample may enter shards over the run (Muennighoff et al. 2023)."""
     near_duplicate_threshold: float = Field(default=0.85, gt=0, le=1)
-    """Jaccard similarity of word 5-grams from which two texts are near-duplicates."""
+    """Jaccard similarity of word 5-grams (shorter ones for short texts) from which two texts are near-duplicates."""
+    novelty_rouge_max: float = Field(default=0.7, gt=0, le=1)
+    """ROUGE-L of instruction and of response from which a sample repeats an earlier one of its document."""
+    grounding_share_min: float = Field(default=0.5, ge=0, le=1)
+    """Least share of an answer's content words that must be in its passage."""
     min_quality_score: float = Field(default=0.3, ge=0, le=1)
+    """Samples that score lower are dropped."""
+    document_samples_max: int = Field(default=24, ge=1)
+    """Synthetic samples of one document over the run."""
+    topic_share_max: float = Field(default=0.5, gt=0, le=1)
+    """Largest share of a batch that one group of documents may keep."""
+    template_share_max: float = Field(default=0.6, gt=0, le=1)
+    """Largest share of a batch that one template may keep."""
+    documents_in_flight_max: int = Field(default=8, ge=1, le=256)
+    """Published documents stored at a time."""
 
 
 class TrainerSection(Section):
