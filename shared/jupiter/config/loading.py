@@ -1,0 +1,225 @@
+"""From YAML files, environment and command line to one validated configuration.
+
+Owns: the order of layers, where each value came from, and error messages that name file, key and remedy.
+Does not know: what a setting means (`sections`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from jupiter.config import ClusterConfig, DomainConfig
+from jupiter.errors import ConfigError
+
+__all__ = [
+    "CLUSTER_FILE",
+    "DOMAINS_DIRECTORY",
+    "config_from_arguments",
+    "load_cluster",
+    "load_domain",
+    "settings_as_environment",
+]
+
+CLUSTER_FILE = Path("config/cluster.yaml")
+DOMAINS_DIRECTORY = Path("config/domains")
+_PREFIX = "JUPITER_"
+# Variables of the crash tests (`crashpoints`): they are no settings.
+_NOT_SETTINGS = frozenset({"JUPITER_CRASH_AFTER", "JUPITER_CRASH_MARKER"})
+
+M = TypeVar("M", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """Values from one place, and what to call it in a message."""
+
+    source: str
+    values: Mapping[str, Any]
+
+
+def load_cluster(
+    paths: Sequence[Path] = (),
+    environ: Mapping[str, str] | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    base: Path = CLUSTER_FILE,
+) -> ClusterConfig:
+    """Return the configuration; later layers win: `base` (if it exists), `paths`, `environ`, `overrides`.
+
+    `environ` defaults to the process's; `overrides` maps dotted keys (`trainer.seed`) to values. Raises ConfigError.
+    """
+    layers = [_read(path) for path in ([base] if base.exists() else []) + list(paths)]
+    layers += _from_environment(os.environ if environ is None else environ)
+    layers += [_Layer("the command line", _nested(key.split("."), value)) for key, value in (overrides or {}).items()]
+    return _validated(ClusterConfig, layers)
+
+
+def load_domain(name: str, directory: Path = DOMAINS_DIRECTORY) -> DomainConfig:
+    """Return `<directory>/<name>.yaml`. Raises ConfigError, naming the domains that there are."""
+    path = directory / f"{name}.yaml"
+    if not path.exists():
+        known = sorted(found.stem for found in directory.glob("*.yaml"))
+        raise ConfigError(
+            f"there is no domain {name!r}: {path} does not exist"
+            + _suggestion(name, known)
+            + f" ({', '.join(known) or 'no domain'} in {directory}; `jupiter new-domain {name}` makes one)"
+        )
+    layer = _read(path)
+    layer = _Layer(layer.source, {"name": name, **layer.values})
+    config = _validated(DomainConfig, [layer])
+    if config.name != name:
+        raise ConfigError(f"{path}: name is {config.name!r}, the file's name says {name!r}; make them the same")
+    return config
+
+
+def settings_as_environment(config: ClusterConfig) -> dict[str, str]:
+    """Return the environment with which `load_cluster` yields this very configuration in a child process."""
+
+    def leaves(values: Mapping[str, Any], name: str) -> Iterator[tuple[str, str]]:
+        for key, value in values.items():
+            variable = f"{name}{key.upper()}"
+            if isinstance(value, dict):
+                yield from leaves(value, f"{variable}__")
+            else:
+                yield variable, value if isinstance(value, str) else json.dumps(value)
+
+    return dict(leaves(config.model_dump(mode="json"), _PREFIX))
+
+
+def config_from_arguments(program: str, arguments: Sequence[str] | None = None) -> ClusterConfig:
+    """Parse a service's command line (`--config FILE … --set KEY=VALUE …`); a wrong setting is one line and exit 2."""
+    parser = argparse.ArgumentParser(prog=program, description=f"The {program} service of Jupiter.")
+    parser.add_argument(
+        "--config",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help=f"overlay on {CLUSTER_FILE}; repeatable",
+    )
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="one setting, e.g. trainer.seed=1; repeatable"
+    )
+    parsed = parser.parse_args(arguments)
+    overrides = dict(assignment.partition("=")[::2] for assignment in parsed.set)
+    try:
+        return load_cluster(parsed.config, overrides=overrides)
+    except ConfigError as error:
+        parser.error(str(error))
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """YAML in which the same key twice is an error: the second would win in silence."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for index, key in enumerate(keys):
+            if key in keys[:index]:
+                raise yaml.MarkedYAMLError(
+                    problem=f"{key!r} stands here twice", problem_mark=node.value[index][0].start_mark
+                )
+        return super().construct_mapping(node, deep=deep)
+
+
+def _read(path: Path) -> _Layer:
+    try:
+        values = yaml.load(path.read_text(encoding="utf-8"), _StrictLoader)  # noqa: S506 — a SafeLoader
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark else ""
+        raise ConfigError(f"{path}{where}: {getattr(error, 'problem', None) or error}") from error
+    if values is None:
+        return _Layer(str(path), {})
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: expected `key: value` lines, found {type(values).__name__}")
+    return _Layer(str(path), values)
+
+
+def _from_environment(environ: Mapping[str, str]) -> list[_Layer]:
+    """Return one layer per `JUPITER_*` variable; `__` separates section and key."""
+    layers = []
+    for variable, text in sorted(environ.items()):
+        if variable.startswith(_PREFIX) and variable not in _NOT_SETTINGS:
+            keys = variable.removeprefix(_PREFIX).lower().split("__")
+            layers.append(_Layer(f"environment variable {variable}", _nested(keys, text)))
+    return layers
+
+
+def _nested(keys: Sequence[str], value: Any) -> dict[str, Any]:
+    for key in reversed(keys):
+        value = {key: value}
+    return dict(value)
+
+
+def _validated(model: type[M], layers: Sequence[_Layer]) -> M:
+    sources: dict[str, str] = {}
+    merged: dict[str, Any] = {}
+    known = dict(_keys(model))
+    for layer in layers:
+        for key in _dotted(layer.values, known):
+            if key not in known:
+                raise ConfigError(f"{layer.source}: unknown key {key}{_suggestion(key, list(known))}")
+            sources[key] = layer.source
+        merged = _merge(merged, layer.values)
+    try:
+        return model.model_validate(merged)
+    except ValidationError as error:
+        raise ConfigError("; ".join(_explain(item, sources) for item in error.errors(include_url=False))) from error
+
+
+def _explain(item: Any, sources: Mapping[str, str]) -> str:
+    names = [str(part) for part in item["loc"]]
+    key = ".".join(names)
+    source = next(
+        (sources[".".join(names[:n])] for n in range(len(names), 0, -1) if ".".join(names[:n]) in sources),
+        next((source for name, source in sources.items() if name.startswith(f"{key}.")), "the configuration"),
+    )
+    seen = "" if item["type"] == "missing" else f" (it is {item['input']!r})"
+    return f"{source}: {key}: {item['msg']}{seen}"
+
+
+def _keys(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, bool]]:
+    """Yield every dotted key of the model, and whether it is a section."""
+    for name, info in model.model_fields.items():
+        section = isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel)
+        yield f"{prefix}{name}", section
+        if section and isinstance(info.annotation, type):
+            yield from _keys(info.annotation, f"{prefix}{name}.")
+
+
+def _dotted(values: Mapping[str, Any], known: Mapping[str, bool], prefix: str = "") -> Iterator[str]:
+    """Yield the dotted keys of nested values, entering sections only."""
+    for name, value in values.items():
+        key = f"{prefix}{name}"
+        if isinstance(value, dict) and known.get(key, False):
+            yield from _dotted(value, known, f"{key}.")
+        else:
+            yield key
+
+
+def _merge(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(lower)
+    for name, value in upper.items():
+        below = merged.get(name)
+        merged[name] = _merge(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def _suggestion(key: str, known: Sequence[str]) -> str:
+    """Return the nearest known key: of the same section, else one with the same last part."""
+    close = difflib.get_close_matches(key, known, n=1, cutoff=0.75)
+    last = {name.rsplit(".", 1)[-1]: name for name in known}
+    close = close or [last[name] for name in difflib.get_close_matches(key.rsplit(".", 1)[-1], list(last), n=1)]
+    return f"; did you mean {close[0]}?" if close else ""

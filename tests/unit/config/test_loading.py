@@ -1,0 +1,145 @@
+"""Settings: layers, and errors that name file, key and remedy."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+import yaml
+
+from jupiter.config import ClusterConfig
+from jupiter.config.loading import config_from_arguments, load_cluster, load_domain, settings_as_environment
+from jupiter.config.reference import cluster_yaml
+from jupiter.errors import ConfigError
+
+ROOT = Path(__file__).parents[3]
+NOWHERE = Path("/nonexistent/cluster.yaml")
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
+
+
+def test_without_layers_there_are_the_defaults() -> None:
+    assert load_cluster(environ={}, base=NOWHERE) == ClusterConfig()
+
+
+def test_later_layers_win(tmp_path: Path) -> None:
+    base = write(tmp_path / "cluster.yaml", "trainer: {seed: 1, learning_rate: 1e-4, warmup_steps: 7}\n")
+    overlay = write(tmp_path / "demo.yaml", "trainer: {seed: 2}\ncontroller: {sampling: {temperature: 0.5}}\n")
+    config = load_cluster(
+        [overlay], {"JUPITER_TRAINER__SEED": "3", "PATH": "/bin"}, {"trainer.learning_rate": "2e-4"}, base=base
+    )
+    assert (config.trainer.seed, config.trainer.learning_rate, config.trainer.warmup_steps) == (3, 2e-4, 7)
+    assert config.controller.sampling.temperature == 0.5
+    assert config.controller.sampling.top_p == 0.95
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("trainer: {learning_rat: 1}", "f.yaml: unknown key trainer.learning_rat; did you mean trainer.learning_rate?"),
+        ("learning_rate: 1", "f.yaml: unknown key learning_rate; did you mean trainer.learning_rate?"),
+        ("trainers: {seed: 1}", "f.yaml: unknown key trainers; did you mean trainer?"),
+        ("xyzzy: 1", "f.yaml: unknown key xyzzy"),
+        ("controller: {sampling: {temprature: 1}}", "did you mean controller.sampling.temperature?"),
+        ("trainer: {learning_rate: -1}", "f.yaml: trainer.learning_rate: Input should be greater than 0 (it is -1)"),
+        ("trainer: 3", "f.yaml: trainer: Input should be"),
+        ("trainer: {seed: 1}\ntrainer: {seed: 2}", "f.yaml, line 2: 'trainer' stands here twice"),
+        ("trainer: {seed: 1", "f.yaml, line 1"),
+        ("- a", "f.yaml: expected `key: value` lines, found list"),
+    ],
+)
+def test_a_wrong_file_is_explained(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_cluster([write(tmp_path / "f.yaml", text)], {}, base=NOWHERE)
+    assert message in str(caught.value)
+
+
+def test_a_wrong_variable_is_explained() -> None:
+    with pytest.raises(ConfigError, match=r"environment variable JUPITER_TRAINER__SEDE.*did you mean trainer.seed"):
+        load_cluster(environ={"JUPITER_TRAINER__SEDE": "1"}, base=NOWHERE)
+    with pytest.raises(ConfigError, match=r"environment variable JUPITER_TRAINER__SEED: trainer.seed"):
+        load_cluster(environ={"JUPITER_TRAINER__SEED": "one"}, base=NOWHERE)
+    with pytest.raises(ConfigError, match=r"the command line: unknown key trainer.sede"):
+        load_cluster(environ={}, overrides={"trainer.sede": 1}, base=NOWHERE)
+
+
+def test_a_missing_overlay_is_explained() -> None:
+    with pytest.raises(ConfigError, match="cannot be read: No such file"):
+        load_cluster([Path("/nonexistent/demo.yaml")], {}, base=NOWHERE)
+
+
+def test_the_variables_of_crash_tests_are_no_settings() -> None:
+    assert load_cluster(environ={"JUPITER_CRASH_AFTER": "event"}, base=NOWHERE) == ClusterConfig()
+
+
+def test_a_configuration_goes_through_the_environment() -> None:
+    config = ClusterConfig.model_validate(
+        {
+            "instance": "one",
+            "data_dir": "/some where",
+            "trainer": {"learning_rate": 3e-5, "control": "shuffled"},
+            "s3": {"access_key": "123", "secret_key": "true"},
+            "self_improvement": {"always_keep_base_generator": False},
+        }
+    )
+    assert load_cluster(environ=settings_as_environment(config), base=NOWHERE) == config
+
+
+def test_a_service_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    overlay = write(tmp_path / "demo.yaml", "trainer: {seed: 5}\n")
+    config = config_from_arguments("trainer", ["--config", str(overlay), "--set", "trainer.run=other"])
+    assert (config.trainer.seed, config.trainer.run) == (5, "other")
+    with pytest.raises(SystemExit) as caught:
+        config_from_arguments("trainer", ["--set", "trainer.rum=other"])
+    assert caught.value.code == 2
+    assert "did you mean trainer.run?" in capsys.readouterr().err
+
+
+def test_a_domain(tmp_path: Path) -> None:
+    write(tmp_path / "birds.yaml", "description: Birds.\ntasks: [{task: question_answer}]\n")
+    assert load_domain("birds", tmp_path).tasks[0].weight == 1.0
+    with pytest.raises(ConfigError, match=r"no domain 'brids'.*did you mean birds\?"):
+        load_domain("brids", tmp_path)
+    write(tmp_path / "fish.yaml", "name: fishes\ndescription: Fish.\ntasks: [{task: question_answer}]\n")
+    with pytest.raises(ConfigError, match="make them the same"):
+        load_domain("fish", tmp_path)
+    write(tmp_path / "fish.yaml", "descripton: Fish.\n")
+    with pytest.raises(ConfigError, match=r"unknown key descripton; did you mean description\?"):
+        load_domain("fish", tmp_path)
+
+
+def test_every_domain_of_the_repository_is_valid() -> None:
+    directory = ROOT / "config" / "domains"
+    for path in directory.glob("*.yaml"):
+        assert load_domain(path.stem, directory).name == path.stem
+
+
+def test_the_file_in_the_repository_holds_every_default() -> None:
+    path = ROOT / "config" / "cluster.yaml"
+    assert path.read_text() == cluster_yaml(), "run `make docs`"
+    assert load_cluster(environ={}, base=path) == ClusterConfig()
+
+
+def test_every_documented_key_is_read() -> None:
+    read = {
+        node.attr
+        for root in ("shared", "services")
+        for path in (ROOT / root).rglob("*.py")
+        if path.parent != ROOT / "shared" / "jupiter" / "config"
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute)
+    }
+
+    def leaves(values: object, prefix: str = "") -> list[str]:
+        if not isinstance(values, dict):
+            return [prefix]
+        return [
+            leaf for name, value in values.items() for leaf in leaves(value, f"{prefix}.{name}" if prefix else name)
+        ]
+
+    documented = leaves(yaml.safe_load(cluster_yaml()))
+    assert [key for key in documented if key.rsplit(".", 1)[-1] not in read] == []
