@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.unit.curator.material import document
 
 from jupiter.chunks import chunk
+from tests.unit.curator.material import document
 
 TEXTS = st.lists(
     st.sampled_from(["word", "a", ". ", " ", "\n", "\n\n", "    indented\n", "x" * 40, "é", ">>> f(1)\n"]),

@@ -5,16 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.unit.curator.material import (
-    BENCHMARK_TEXT,
-    GOOD,
-    PASSAGE,
-    SETTINGS,
-    context,
-    corpus,
-    document,
-    sample,
-)
 
 from jupiter.curator.candidate import Candidate
 from jupiter.curator.filters import Filter, filter_types
@@ -36,7 +26,18 @@ from jupiter.curator.filters.symbols import Symbols
 from jupiter.curator.filters.truncation import Truncation
 from jupiter.curator.history import History
 from jupiter.curator.pipeline import candidates_of, judge
+from jupiter.curator.wording import words
 from jupiter.records import Sample
+from tests.unit.curator.material import (
+    BENCHMARK_TEXT,
+    GOOD,
+    PASSAGE,
+    SETTINGS,
+    context,
+    corpus,
+    document,
+    sample,
+)
 
 
 def verdict_on(filter_type: type[Filter], one: Sample, **changes: Any) -> str:
@@ -249,7 +250,7 @@ def test_novelty_compares_within_a_document_only() -> None:
 
 
 def test_rouge_l_is_the_f_measure_of_the_longest_common_subsequence() -> None:
-    assert rouge_l("the cat sat on the mat".split(), "the cat lay on a mat".split()) == pytest.approx(8 / 12)
+    assert rouge_l(words("the cat sat on the mat"), words("the cat lay on a mat")) == pytest.approx(8 / 12)
     assert rouge_l([], []) == 1
     assert rouge_l(["a"], []) == 0
 
