@@ -19,6 +19,7 @@ from jupiter.curator.corpus import Corpus
 from jupiter.curator.filters import Context
 from jupiter.curator.handlers import Deps
 from jupiter.curator.history import History
+from jupiter.curator.metrics import Metrics
 from jupiter.curator.pipeline import candidates_of
 from jupiter.events import BatchGenerated
 from jupiter.records import Document, Sample, canonical_json, digest_of
@@ -179,4 +180,9 @@ def deps_for(bus: Bus, blobs: Blobs, *, domain: str = DOMAIN, **settings: Any) -
     """Return the handlers' dependencies around the two servers or their twins; `settings` override the section's."""
     config = ClusterConfig(domain=domain, curator=CuratorSection(**settings))
     runtime = Runtime.in_memory(name="curator", config=config, bus=bus, blobs=blobs)
-    return Deps(runtime=runtime, settings=config.curator, run_code=refuse_code)
+    return Deps(
+        runtime=runtime,
+        settings=config.curator,
+        run_code=refuse_code,
+        metrics=Metrics(runtime.telemetry.registry),
+    )

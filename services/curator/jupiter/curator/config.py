@@ -1,5 +1,19 @@
-"""The curator's part of the configuration.
+"""The curator's configuration: the section `curator` of `config/cluster.yaml`.
 
-Owns: the command line of the service and which section it reads. Does not know: the settings themselves
-(`jupiter.config.sections.CuratorSection` documents and bounds them), nor files and environment (`jupiter.config`).
+Owns: the service's command line. Does not know: names, defaults and bounds of the settings
+(`jupiter.config.sections.CuratorSection` documents them), nor files and environment (`jupiter.config.loading`).
 """
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from jupiter.config import ClusterConfig
+from jupiter.config.loading import config_from_arguments
+
+__all__ = ["load"]
+
+
+def load(arguments: Sequence[str] | None = None) -> ClusterConfig:
+    """Return the configuration for the command line; a wrong setting ends the process with one clear line."""
+    return config_from_arguments("jupiter.curator", arguments)

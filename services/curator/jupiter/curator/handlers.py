@@ -21,15 +21,16 @@ from jupiter.curator.filters import Context
 from jupiter.curator.filters.base import CodeRunner
 from jupiter.curator.intake import document_from
 from jupiter.curator.knowledge import Knowledge, catch_up, open_knowledge
+from jupiter.curator.metrics import Metrics
 from jupiter.curator.pipeline import Judged, Rejection, candidates_of, judge
 from jupiter.curator.shard import Shard, build_shard, commit_shard
 from jupiter.errors import IntegrityError, NotFound, Rejected, Retry
 from jupiter.events import BatchGenerated, DocumentAccepted, Event, GenerationVoided, ShardCurated
 from jupiter.records import Document, Manifest, Sample, canonical_json
 from jupiter.sample_files import read_json_lines
-from jupiter.service import Runtime
+from jupiter.service import Runtime, Subscription
 
-__all__ = ["BATCH_HANDLERS", "Deps", "accept_document", "curate_batch", "pass_over_voided"]
+__all__ = ["Deps", "accept_document", "curate_batch", "pass_over_voided", "subscriptions"]
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +48,7 @@ class Deps:
     runtime: Runtime
     settings: CuratorSection
     run_code: CodeRunner
+    metrics: Metrics
     knowledge: Knowledge | None = None
 
 
@@ -100,6 +102,8 @@ async def curate_batch(event: BatchGenerated, deps: Deps) -> Sequence[Event]:
             batch_id=event.batch_id,
             about_batch=_about(event, manifest),
         )
+        if committed.won:
+            deps.metrics.count(_curated(committed))
     curated = _curated(committed)
     await runtime.status(
         "idle",
@@ -240,4 +244,23 @@ def _curated(committed: manifests.Committed) -> ShardCurated:
     )
 
 
-BATCH_HANDLERS = {BatchGenerated: curate_batch, GenerationVoided: pass_over_voided}
+def subscriptions(settings: CuratorSection) -> tuple[Subscription[Deps], ...]:
+    """Return what the curator consumes.
+
+    Batches one at a time over all instances: a shard depends on those before it.
+    """
+    return (
+        Subscription(
+            channel="documents",
+            durable="curator-documents",
+            handlers={},
+            raw=accept_document,
+            max_in_flight=settings.documents_in_flight_max,
+        ),
+        Subscription(
+            channel="batches",
+            durable="curator-batches",
+            handlers={BatchGenerated: curate_batch, GenerationVoided: pass_over_voided},
+            max_in_flight=1,
+        ),
+    )
