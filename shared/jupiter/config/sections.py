@@ -169,6 +169,9 @@ class ControllerSection(Section):
     load_timeout_s: float = Field(default=120, gt=0)
     """A promotion is rolled back when no generator reports `loaded` within this time."""
     gc_interval_s: float = Field(default=60, gt=0)
+    state_file: Path = Path("pipeline_state.json")
+    """Progress for scripts and plots, rewritten whole after every change; relative to the working directory. A copy
+    lies in `data_dir`."""
 
 
 class LocalSection(Section):

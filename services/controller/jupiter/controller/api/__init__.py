@@ -1,0 +1,30 @@
+"""The controller's HTTP API.
+
+Owns: assembling the app. Does not know: any rule of the cycle; each route asks the module that does.
+"""
+
+from __future__ import annotations
+
+from fastapi import FastAPI
+
+from jupiter.controller.api import documents, errors, flips, reading
+from jupiter.controller.deps import Deps
+
+__all__ = ["API_VERSION", "build_app"]
+
+API_VERSION = "1"
+
+
+def build_app(deps: Deps | None) -> FastAPI:
+    """Return the app; `deps` None is enough to describe it (`openapi()`)."""
+    app = FastAPI(
+        title="Jupiter controller",
+        version=API_VERSION,
+        description="Progress, history and control of one self-improvement cycle.",
+        redoc_url=None,
+    )
+    app.state.deps = deps
+    errors.install(app)
+    for module in (reading, flips, documents):
+        app.include_router(module.router, prefix="/v1", responses=errors.RESPONSES)
+    return app

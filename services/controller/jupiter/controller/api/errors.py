@@ -1,0 +1,62 @@
+"""Errors as answers: one body for all, with a code a script can read and a message a person can.
+
+Owns: which error has which status. Does not know: who raises it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from jupiter.controller.views import ErrorBody, ErrorView
+from jupiter.errors import Conflict, IntegrityError, JupiterError, NotFound, Rejected, Unavailable
+
+__all__ = ["RESPONSES", "install"]
+
+_STATUS: dict[type[JupiterError], tuple[int, str]] = {
+    NotFound: (404, "not_found"),
+    Conflict: (409, "conflict"),
+    Rejected: (422, "refused"),
+    IntegrityError: (422, "refused"),
+    Unavailable: (503, "unavailable"),
+}
+
+RESPONSES: dict[int | str, dict[str, Any]] = {
+    404: {"model": ErrorBody, "description": "No such thing"},
+    409: {"model": ErrorBody, "description": "Another version is live, or somebody was first"},
+    422: {"model": ErrorBody, "description": "The request is malformed, or cannot be carried out"},
+    503: {"model": ErrorBody, "description": "The bus or the object store did not answer"},
+}
+
+
+def install(app: FastAPI) -> None:
+    """Answer every error of ours, of validation and of routing with an `ErrorBody`."""
+    app.add_exception_handler(JupiterError, _jupiter)
+    app.add_exception_handler(RequestValidationError, _validation)
+    app.add_exception_handler(HTTPException, _http)
+
+
+async def _jupiter(_: Request, error: Exception) -> JSONResponse:
+    status, code = next((found for kind, found in _STATUS.items() if isinstance(error, kind)), (422, "refused"))
+    return _answer(status, code, str(error))
+
+
+async def _validation(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)  # noqa: S101 — that is what it is installed for
+    faults = [f"{'.'.join(str(part) for part in fault['loc'][1:])}: {fault['msg']}" for fault in error.errors()]
+    return _answer(422, "invalid", "; ".join(faults))
+
+
+async def _http(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)  # noqa: S101 — that is what it is installed for
+    code = "not_found" if error.status_code == 404 else "invalid"
+    return _answer(error.status_code, code, str(error.detail))
+
+
+def _answer(status: int, code: str, message: str) -> JSONResponse:
+    body = ErrorBody(error=ErrorView.model_validate({"code": code, "message": message}))
+    return JSONResponse(body.model_dump(), status_code=status)

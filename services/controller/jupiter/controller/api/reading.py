@@ -1,0 +1,123 @@
+"""The routes that only read.
+
+Owns: their paths and parameters. Does not know: how the answers are made (`progress`, `samples`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query, Request
+
+from jupiter.controller.deps import Deps
+from jupiter.controller.progress import evaluation_views, status_view, version_views
+from jupiter.controller.promotion import wanted
+from jupiter.controller.samples import newest_samples
+from jupiter.controller.views import (
+    EvaluationDetail,
+    EvaluationView,
+    HistoryView,
+    SampleView,
+    StatusView,
+    VersionView,
+)
+from jupiter.errors import NotFound, Rejected
+from jupiter.ledger import current, live_at, read_ledger
+
+__all__ = ["WithDeps", "router"]
+
+router = APIRouter()
+
+DEAD_LETTERS_COUNTED_MAX = 1_000
+
+
+def _deps(request: Request) -> Deps:
+    deps = request.app.state.deps
+    assert isinstance(deps, Deps)  # noqa: S101 — the app was built without deps only to describe it
+    return deps
+
+
+WithDeps = Annotated[Deps, Depends(_deps)]
+
+
+@router.get("/status")
+async def status(deps: WithDeps) -> StatusView:
+    """Where the cycle is: stages with progress and ETA, versions, what it waits for, and that nothing is lost."""
+    ledger = await asyncio.to_thread(deps.ledger.refresh)
+    pending = [verdict.evaluation_id for verdict, _ in await wanted(deps)]
+    refused = {}
+    for evaluation_id, verdict in deps.state.verdicts.items():
+        if verdict.decision == "PROMOTE":
+            refusal = await asyncio.to_thread(deps.evidence.refusal, evaluation_id)
+            if refusal:
+                refused[evaluation_id] = refusal.reason
+    improvement = deps.config.self_improvement
+    return status_view(
+        deps.state,
+        ledger,
+        mode=improvement.mode,
+        eval_every_steps=improvement.eval_every_steps,
+        waits_for=deps.waits_for,
+        pending_approval=tuple(pending) if improvement.mode == "approve" else (),
+        refused=refused,
+        dead_letters=len(await deps.bus.dead_letters(limit=DEAD_LETTERS_COUNTED_MAX)),
+    )
+
+
+@router.get("/versions")
+async def versions(deps: WithDeps) -> list[VersionView]:
+    """Every generator version, by number."""
+    return version_views(deps.state, await asyncio.to_thread(deps.ledger.refresh))
+
+
+@router.get("/history")
+async def history(
+    deps: WithDeps,
+    live_at_time: Annotated[datetime | None, Query(alias="live_at", description="RFC 3339 with an offset")] = None,
+) -> HistoryView:
+    """The ledger, verified from the first entry, and what is live now or was at `live_at`."""
+    entries = await asyncio.to_thread(read_ledger, deps.blobs, deps.runtime.domain)
+    if live_at_time is None:
+        return HistoryView(entries=entries, live=current(entries))
+    if live_at_time.tzinfo is None:
+        raise Rejected(f"live_at {live_at_time.isoformat()} has no time zone: add Z or an offset")
+    return HistoryView(entries=entries, live=live_at(entries, live_at_time))
+
+
+@router.get("/evaluations")
+async def evaluations(deps: WithDeps) -> list[EvaluationView]:
+    """Every evaluation, oldest first."""
+    return evaluation_views(deps.state)
+
+
+@router.get("/evaluations/{evaluation_id}")
+async def evaluation(evaluation_id: str, deps: WithDeps) -> EvaluationDetail:
+    """One evaluation with its whole report and every check of the verdict; a unique prefix of the id will do."""
+    found = [view for view in evaluation_views(deps.state) if view.evaluation_id.startswith(evaluation_id)]
+    if len(found) != 1:
+        what = "several evaluations begin" if found else "no evaluation begins"
+        raise NotFound(f"{what} with {evaluation_id}; GET /v1/evaluations lists them")
+    view = found[0]
+    report = await asyncio.to_thread(deps.evidence.report, deps.state.evaluations[view.evaluation_id])
+    stands = await asyncio.to_thread(deps.evidence.verdict, view.evaluation_id)
+    refusal = await asyncio.to_thread(deps.evidence.refusal, view.evaluation_id)
+    return EvaluationDetail(
+        evaluation=view,
+        verdict=stands[0] if stands else None,
+        refusal=refusal.reason if refusal else None,
+        report=report,
+    )
+
+
+@router.get("/samples")
+async def samples(
+    deps: WithDeps,
+    accepted: Annotated[bool | None, Query(description="Only accepted, only rejected, or both")] = None,
+    origin: Annotated[str | None, Query(pattern="^(synthetic|real)$")] = None,
+    limit: Annotated[int, Query(ge=1, le=200)] = 10,
+) -> list[SampleView]:
+    """The newest samples, accepted first, the rejected with the reason; up to `limit` of each sort."""
+    shards = list(deps.state.shards.values())
+    return await asyncio.to_thread(newest_samples, deps.blobs, shards, accepted=accepted, origin=origin, limit=limit)

@@ -1,0 +1,88 @@
+"""`pipeline_state.json`: the progress as one small file, for scripts and plots (the customer's document shows one).
+
+Owns: its content and writing it whole. Does not know: anything that is not in the streams and the ledger; deleting the
+file loses nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jupiter.config import ClusterConfig
+from jupiter.controller.projection import Projection
+from jupiter.ledger import LedgerEntry, current
+
+__all__ = ["StateFile", "pipeline_state"]
+
+
+def pipeline_state(state: Projection, ledger: Sequence[LedgerEntry], config: ClusterConfig) -> dict[str, Any]:
+    """Return the file's content. An epoch is an evaluation; scores are composites from 0 to 1."""
+    live = current(ledger)
+    epochs = []
+    for number, event in enumerate(state.evaluations.values(), start=1):
+        verdict = state.verdicts.get(event.evaluation_id)
+        epochs.append(
+            {
+                "epoch": number,
+                "step": event.step,
+                "score": event.candidate_score,
+                "generator_score": event.generator_score,
+                "difference": event.difference,
+                "ci_low": event.ci_low,
+                "ci_high": event.ci_high,
+                "generator_version": event.generator_version,
+                "decision": verdict.decision if verdict else None,
+                "evaluation_id": event.evaluation_id,
+            }
+        )
+    epoch_of = {epoch["evaluation_id"]: epoch["epoch"] for epoch in epochs}
+    return {
+        "domain": state.domain,
+        "current_epoch": len(epochs),
+        "scores": [epoch["score"] for epoch in epochs],
+        "epochs": epochs,
+        "generator_version": live.version if live else None,
+        "improvement_threshold": config.self_improvement.improvement_threshold,
+        "promotions": [
+            {
+                "version": entry.version,
+                "previous_version": entry.previous_version,
+                "action": entry.action,
+                "epoch": epoch_of.get(entry.evaluation_id or ""),
+                "time": entry.time,
+                "actor": entry.actor,
+                "reason": entry.reason,
+            }
+            for entry in ledger
+            if entry.action != "registered"
+        ],
+    }
+
+
+class StateFile:
+    """Writes the state to `controller.state_file` and into `data_dir`, when it has changed."""
+
+    def __init__(self, config: ClusterConfig) -> None:
+        self._config = config
+        self._paths = dict.fromkeys((config.controller.state_file, config.data_dir / "pipeline_state.json"))
+        self._written: bytes | None = None
+
+    def write(self, state: Projection, ledger: Sequence[LedgerEntry]) -> None:
+        """Replace the files whole: a reader sees the old state or the new one."""
+        data = json.dumps(pipeline_state(state, ledger, self._config), indent=2, ensure_ascii=False).encode()
+        if data == self._written:
+            return
+        for path in self._paths:
+            _replace(path, data)
+        self._written = data
+
+
+def _replace(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_bytes(data)
+    temporary.replace(path)
