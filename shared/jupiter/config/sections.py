@@ -133,18 +133,36 @@ class TrainerSection(Section):
     """`base`: the weights of generator version 1. Else a directory in Hugging Face layout with safetensors."""
     run: str = "run1"
     """Name of the training run; a new name starts anew from the student."""
+    sample_format: Literal["question", "chat", "plain"] = "question"
+    """How an instruction sample is written: `Question: … Answer: …`, the model's chat template, or two plain lines."""
     learning_rate: float = Field(default=1.5e-4, gt=0)
+    """Reached after the warm-up and kept: endless training has no horizon to decay towards."""
     warmup_steps: int = Field(default=5, ge=0)
+    """Steps over which the learning rate rises linearly."""
     weight_decay: float = Field(default=0.01, ge=0)
+    """AdamW's, on matrices only."""
     gradient_clip: float = Field(default=1.0, gt=0)
+    """Largest norm of a step's gradient."""
     tokens_per_step: int = Field(default=1024, ge=16)
     """Tokens of one optimizer step."""
     sequence_length: int = Field(default=512, ge=16)
+    """Longest sample and longest packed row, in tokens; a row is one micro-batch."""
     passes_per_shard: int = Field(default=4, ge=1)
     """Times each shard is trained on; real repeats in all = this x the curator's repeats."""
+    pass_spacing_shards: int = Field(default=1, ge=0)
+    """New shards between two passes over the same one; 0: all passes at once."""
     precision: Literal["bfloat16", "float32"] = "bfloat16"
+    """Of the computation; master weights and optimizer are always float32."""
+    activation_checkpointing: bool = False
+    """Recompute activations in the backward pass: a third slower, much less memory."""
+    compile: bool = False
+    """Use torch.compile; ignored on a CPU, where it costs more than it gains at these sizes."""
+    divergence_nats: float = Field(default=2.0, gt=0)
+    """Training stops when the loss lies this far above that of the run's first steps."""
     device: str = "auto"
+    """`auto`: cuda, else mps, else cpu."""
     seed: int = 0
+    """Draws the order of samples, and the permutation of the shuffled control."""
     control: Literal["none", "shuffled"] = "none"
     """`shuffled`: permute the responses among the instructions of each shard, the negative control."""
 

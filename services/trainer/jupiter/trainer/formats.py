@@ -1,0 +1,101 @@
+"""How a sample becomes tokens, and which of them are learned.
+
+Owns: the sample formats and truncation. Does not know: how samples are packed or trained on.
+
+A format turns an instruction into the text before the answer and the text that ends the answer. Prompt and answer are
+tokenised apart, because that is how a generator meets them: it gets the prompt's tokens and makes the answer's.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from jupiter.records import Sample
+from jupiter.trainer.packing import Encoded
+
+__all__ = ["FORMATS", "Encoder", "Frame"]
+
+# Stands in for the answer while the chat template is rendered; a private-use character, so it occurs in no template.
+_ANSWER_MARK = "\ue000"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Frame:
+    """What stands around the answer."""
+
+    before: str
+    after: str
+    space: str = ""
+    """Goes with the answer's first token: `before` must not end in a space, or its last token would not be the
+    generator's."""
+
+
+def chat(instruction: str, tokenizer: Any) -> Frame:
+    """Render the tokenizer's own chat template: a user turn, then the assistant's."""
+    asked = [{"role": "user", "content": instruction}]
+    before = tokenizer.apply_chat_template(asked, tokenize=False, add_generation_prompt=True)
+    whole = tokenizer.apply_chat_template([*asked, {"role": "assistant", "content": _ANSWER_MARK}], tokenize=False)
+    return Frame(before=before, after=whole.rpartition(_ANSWER_MARK)[2].rstrip() or tokenizer.eos_token)
+
+
+def question(instruction: str, tokenizer: Any) -> Frame:
+    """Render a plain question and answer without a chat template: what small models recall facts from best here."""
+    return Frame(before=f"Question: {instruction}\nAnswer:", after=tokenizer.eos_token, space=" ")
+
+
+def plain(instruction: str, tokenizer: Any) -> Frame:
+    """Instruction, newline, answer: for base models without a chat template."""
+    return Frame(before=f"{instruction}\n", after=tokenizer.eos_token)
+
+
+FORMATS: Mapping[str, Callable[[str, Any], Frame]] = {"question": question, "chat": chat, "plain": plain}
+
+
+class Encoder:
+    """Tokenises samples; counts what it had to cut or leave out in `counts`."""
+
+    def __init__(self, tokenizer: Any, *, sample_format: str, sequence_length: int) -> None:
+        self._tokenizer = tokenizer
+        self._format = FORMATS[sample_format]
+        self._length = sequence_length
+        self.counts: Counter[str] = Counter()
+
+    def encode(self, samples: Iterable[Sample]) -> tuple[Encoded, ...]:
+        """Return the samples as tokens, in order; a long document gives several pieces."""
+        return tuple(piece for sample in samples for piece in self._encode(sample))
+
+    def _encode(self, sample: Sample) -> Iterator[Encoded]:
+        if sample.instruction is None:
+            return self._document(sample)
+        return self._answer(sample, sample.instruction)
+
+    def _document(self, sample: Sample) -> Iterator[Encoded]:
+        """Yield a document, all of it learned, cut into pieces of the sequence length."""
+        tokens = (*self._tokens(sample.response.strip(), special=True), self._tokenizer.eos_token_id)
+        for piece, begin in enumerate(range(0, len(tokens), self._length)):
+            part = tokens[begin : begin + self._length]
+            if len(part) < 2:  # a lone token has nothing to be predicted from
+                self.counts["too_short"] += 1
+                continue
+            yield Encoded(sample_id=sample.sample_id, piece=piece, tokens=part)
+
+    def _answer(self, sample: Sample, instruction: str) -> Iterator[Encoded]:
+        """Yield prompt and answer. One too long loses the end of its answer, and the token that says it ended."""
+        frame = self._format(instruction.strip(), self._tokenizer)
+        # A chat template writes its own special tokens; plain text gets those that the tokenizer adds by itself.
+        prompt = self._tokens(frame.before, special=self._format is not chat)
+        answer = self._tokens(frame.space + sample.response.strip() + frame.after, special=False)
+        tokens = prompt + answer
+        if len(prompt) >= self._length:
+            self.counts["prompt_too_long"] += 1
+            return
+        if len(tokens) > self._length:
+            self.counts["truncated"] += 1
+        learned_from = len(prompt) if sample.loss_on == "response" else 1
+        yield Encoded(sample_id=sample.sample_id, tokens=tokens[: self._length], learned_from=max(1, learned_from))
+
+    def _tokens(self, text: str, *, special: bool) -> tuple[int, ...]:
+        return tuple(self._tokenizer(text, add_special_tokens=special)["input_ids"])
