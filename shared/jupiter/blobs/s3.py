@@ -36,7 +36,7 @@ T = TypeVar("T")
 CONNECT_S = 3.0
 READ_S = 30.0
 CONNECTIONS_MAX = 32
-RETRY_S_MAX = 20.0
+RETRY_S_MAX = 30.0
 """Time over which a request is repeated before the store counts as unavailable."""
 RETRY_PAUSES_S = (0.1, 0.3, 1.0)
 PART_BYTES = 16 << 20
