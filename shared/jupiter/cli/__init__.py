@@ -25,6 +25,8 @@ class Settings:
 
     overlays: tuple[Path, ...]
     """Configuration files over `config/cluster.yaml`, later ones win."""
+    assignments: tuple[str, ...]
+    """Single settings, `trainer.seed=1`; they win over everything."""
 
 
 # name -> (module under jupiter.cli.commands, its one-line help). The help stands here so that the list of commands
@@ -87,14 +89,18 @@ class LazyGroup(click.Group):
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="A file over config/cluster.yaml; may be given several times, later ones win.",
 )
+@click.option(
+    "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="One setting, e.g. trainer.seed=1; repeatable."
+)
 @click.version_option(package_name="jupiter-cycle", prog_name="jupiter")
 @click.pass_context
-def cli(ctx: click.Context, overlays: tuple[Path, ...]) -> None:
+def cli(ctx: click.Context, overlays: tuple[Path, ...], assignments: tuple[str, ...]) -> None:
     """Jupiter: a model that generates its training data, learns from it, and takes over when it is better.
 
-    Start with `jupiter up`. Settings come from config/cluster.yaml, files given by --config, and JUPITER_* variables.
+    Start with `jupiter up`. Settings come from config/cluster.yaml, files given by --config, JUPITER_*
+    variables, and --set.
     """
-    ctx.obj = Settings(overlays=overlays)
+    ctx.obj = Settings(overlays=overlays, assignments=assignments)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -18,9 +18,20 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from jupiter.config import ClusterConfig
 from jupiter.errors import Conflict
 
-__all__ = ["Credentials", "Endpoints", "choose_ports", "only_supervisor", "read_endpoints", "s3_credentials"]
+__all__ = [
+    "HOST",
+    "Credentials",
+    "Endpoints",
+    "choose_ports",
+    "located",
+    "only_supervisor",
+    "read_endpoints",
+    "s3_credentials",
+    "write_endpoints",
+]
 
 HOST = "127.0.0.1"
 # SeaweedFS derives gRPC ports by adding 10,000 where none is given, so ports stay well below 55,535.
@@ -64,6 +75,24 @@ def write_endpoints(data_dir: Path, endpoints: Endpoints) -> None:
     temporary = data_dir / f".endpoints-{os.getpid()}.json"
     temporary.write_text(endpoints.model_dump_json(indent=2) + "\n")
     temporary.replace(endpoints_path(data_dir))
+
+
+def located(config: ClusterConfig, endpoints: Endpoints) -> ClusterConfig:
+    """Return the configuration with the addresses and the secret of the embedded servers of its `data_dir`."""
+    secret = s3_credentials(config.data_dir)
+    s3 = {
+        "endpoint": endpoints.s3_endpoint,
+        "secure": False,
+        "access_key": secret.access_key,
+        "secret_key": secret.secret_key,
+    }
+    return config.model_copy(
+        update={
+            "nats": config.nats.model_copy(update={"url": endpoints.nats_url, "replicas": 1}),
+            "s3": config.s3.model_copy(update=s3),
+            "controller": config.controller.model_copy(update={"host": HOST, "port": endpoints.ports["api"]}),
+        }
+    )
 
 
 def s3_credentials(data_dir: Path) -> Credentials:

@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 
 from jupiter.config import ClusterConfig
+from jupiter.config.loading import settings_as_environment
 from jupiter.local.endpoints import HOST
 from jupiter.local.processes import ProcessSpec
 
