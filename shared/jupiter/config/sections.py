@@ -203,3 +203,5 @@ class LocalSection(Section):
     """torch threads per heavy service; 0: all cores when compute_slots is 1."""
     generators: int = Field(default=1, ge=1, le=8)
     """Generator processes."""
+    source_entries_max: int | None = Field(default=None, ge=20)
+    """Entries of the domain's built-in source that are published at the first start; null: all it has."""

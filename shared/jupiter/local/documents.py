@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator
 from jupiter import keys
 from jupiter.bus import Bus
 from jupiter.config import ClusterConfig
+from jupiter.config.loading import load_domain
 from jupiter.records import PublishedDocument, canonical_json
 
 __all__ = ["publish", "publish_source"]
@@ -46,14 +47,14 @@ def _batched(documents: Iterable[PublishedDocument]) -> Iterator[list[PublishedD
 
 async def publish_source(config: ClusterConfig, bus: Bus) -> int:
     """Publish the built-in source of the configured domain, once; return how many documents went out now."""
-    from jupiter.config.loading import load_domain
-    from jupiter.domains import source
-
     name = load_domain(config.domain).source
     marker = config.data_dir / f"published-{config.domain}"
     if name is None or marker.exists():
         return 0
-    documents = await asyncio.to_thread(list, source(name))
+
+    from jupiter.domains import source  # what the built-in sources read takes a second to import
+
+    documents = await asyncio.to_thread(list, source(name, entries_max=config.local.source_entries_max))
     count = await publish(bus, config.domain, documents)
     marker.write_text(f"{count} documents of {name}\n")
     return count
