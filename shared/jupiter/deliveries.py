@@ -55,6 +55,9 @@ class Pauses:
     """Before a handler that found a server down is tried again."""
     drain_s: float = 10.0
     """Time that work in hand has to finish after a stop; then it is cancelled and given back."""
+    background_s: float = 3.0
+    """Time that background tasks have to return after a stop; then they are cancelled. Short, because most of them wait
+    for the next event of a log and never look at the stop."""
     status_s: float = 1.0
     """A status is published at most this often; the newest one always gets through."""
 

@@ -142,21 +142,22 @@ class ServiceParts(Generic[D]):
     deps: D
     subscriptions: Sequence[Subscription[D]] = ()
     background: Sequence[Callable[[], Awaitable[None]]] = ()
-    """Run beside the subscriptions until `runtime.stop`; one that returns earlier is done, one that raises ends the
-    process."""
+    """Run beside the subscriptions. One that returns is done, one that raises ends the process. After `runtime.stop`
+    they may finish what they do (`Pauses.background_s`), then they are cancelled."""
     close: Callable[[], Awaitable[None]] | None = None
 
 
 async def serve(runtime: Runtime, parts: ServiceParts[D]) -> None:
     """Run the parts until `runtime.stop`, then drain. Raises what a background task raised."""
     consumers = [_Consumer(runtime, parts.deps, subscription) for subscription in parts.subscriptions]
-    tasks = [asyncio.create_task(consumer.run(), name=consumer.name) for consumer in consumers]
-    tasks += [asyncio.create_task(_until_done(part), name=f"background-{n}") for n, part in enumerate(parts.background)]
+    consuming = [asyncio.create_task(consumer.run(), name=consumer.name) for consumer in consumers]
+    background = [asyncio.create_task(_returned(part), name=f"background {part}") for part in parts.background]
+    tasks = [*consuming, *background]
     stopping = asyncio.create_task(runtime.stop.wait())
     try:
         failed = await _first_failure(tasks, stopping)
         runtime.stop.set()
-        await _drain(tasks, runtime.pauses.drain_s)
+        await asyncio.gather(_drain(consuming, runtime.pauses.drain_s), _drain(background, runtime.pauses.background_s))
         if failed is not None:
             raise failed
     finally:
@@ -166,7 +167,7 @@ async def serve(runtime: Runtime, parts: ServiceParts[D]) -> None:
         await runtime.close()
 
 
-async def _until_done(part: Callable[[], Awaitable[None]]) -> None:
+async def _returned(part: Callable[[], Awaitable[None]]) -> None:
     await part()
 
 
@@ -183,7 +184,7 @@ async def _first_failure(tasks: Sequence[asyncio.Task[None]], stopping: asyncio.
 
 
 async def _drain(tasks: Sequence[asyncio.Task[None]], drain_s: float) -> None:
-    """Give running work `drain_s`. A failure in this time is logged: the service is ending anyway."""
+    """Give running work `drain_s`, then cancel it. A failure now is logged: the service is ending anyway."""
     if not tasks:
         return
     done, late = await asyncio.wait(tasks, timeout=drain_s)
@@ -192,6 +193,7 @@ async def _drain(tasks: Sequence[asyncio.Task[None]], drain_s: float) -> None:
             log.warning("%s failed while stopping", task.get_name(), exc_info=task.exception())
     for task in late:
         log.info("%s did not finish within %g s and is cancelled", task.get_name(), drain_s)
+    await _cancel([*late])
 
 
 async def _cancel(tasks: Sequence[asyncio.Task[Any]]) -> None:
@@ -280,7 +282,6 @@ async def run_service(*, name: str, config: ClusterConfig, setup: Setup[D]) -> N
     """Run a service process until SIGTERM or SIGINT. Exits non-zero when something unexpected ends it."""
     from jupiter.blobs.s3 import S3Blobs
     from jupiter.bus.jetstream import JetStreamBus
-
     from jupiter.health import health_app, serving
 
     instance = re.sub(r"[^A-Za-z0-9_-]", "-", config.instance or f"{socket.gethostname()}-{os.getpid()}")

@@ -54,7 +54,7 @@ class S3Blobs:
 
     def __init__(self, section: S3Section) -> None:
         self._section = section
-        self._bucket = section.bucket
+        self.bucket = section.bucket
         self._client = Minio(
             section.endpoint,
             access_key=section.access_key,
@@ -73,14 +73,14 @@ class S3Blobs:
 
     def start(self) -> None:
         def bucket() -> None:
-            if not self._client.bucket_exists(self._bucket):
+            if not self._client.bucket_exists(self.bucket):
                 try:
-                    self._client.make_bucket(self._bucket)
+                    self._client.make_bucket(self.bucket)
                 except S3Error as error:
                     if error.code not in ("BucketAlreadyOwnedByYou", "BucketAlreadyExists"):
                         raise
 
-        self._insist(f"bucket {self._bucket}", bucket)
+        self._insist(f"bucket {self.bucket}", bucket)
         probe = f"{_CANARIES}/conditional-create"
         self.create(probe, b"1")
         if self.create(probe, b"2"):
@@ -90,12 +90,12 @@ class S3Blobs:
             )
 
     def put(self, key: str, data: bytes) -> None:
-        self._insist(f"storing {key}", lambda: self._client.put_object(self._bucket, key, io.BytesIO(data), len(data)))
+        self._insist(f"storing {key}", lambda: self._client.put_object(self.bucket, key, io.BytesIO(data), len(data)))
 
     def put_file(self, key: str, path: Path) -> str:
         sha256 = digest_of_file(path)
         self._insist(
-            f"storing {key}", lambda: self._client.fput_object(self._bucket, key, str(path), part_size=PART_BYTES)
+            f"storing {key}", lambda: self._client.fput_object(self.bucket, key, str(path), part_size=PART_BYTES)
         )
         return sha256
 
@@ -131,7 +131,7 @@ class S3Blobs:
             "If-None-Match": "*",
             "Content-Type": "application/octet-stream",
         }
-        self._client._execute("PUT", self._bucket, key, body=data, headers=headers)
+        self._client._execute("PUT", self.bucket, key, body=data, headers=headers)
 
     def get(self, key: str) -> bytes:
         return self._insist(f"reading {key}", lambda: b"".join(self._stream(key)))
@@ -145,7 +145,7 @@ class S3Blobs:
         self._insist(f"fetching {key}", attempt)
 
     def _stream(self, key: str) -> Iterator[bytes]:
-        response = self._client.get_object(self._bucket, key)
+        response = self._client.get_object(self.bucket, key)
         try:
             yield from response.stream(READ_BYTES)
         finally:
@@ -154,14 +154,14 @@ class S3Blobs:
 
     def stat(self, key: str) -> ObjectInfo | None:
         try:
-            found = self._insist(f"looking for {key}", lambda: self._client.stat_object(self._bucket, key))
+            found = self._insist(f"looking for {key}", lambda: self._client.stat_object(self.bucket, key))
         except NotFound:
             return None
         return ObjectInfo(key=key, size=int(found.size or 0))
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         def attempt() -> list[ObjectInfo]:
-            objects = self._client.list_objects(self._bucket, prefix=prefix, recursive=True)
+            objects = self._client.list_objects(self.bucket, prefix=prefix, recursive=True)
             return [ObjectInfo(key=found.object_name, size=int(found.size or 0)) for found in objects]
 
         found = self._insist(f"listing {prefix}", attempt)
@@ -169,13 +169,13 @@ class S3Blobs:
 
     def delete(self, key: str) -> None:
         try:
-            self._insist(f"deleting {key}", lambda: self._client.remove_object(self._bucket, key))
+            self._insist(f"deleting {key}", lambda: self._client.remove_object(self.bucket, key))
         except NotFound:
             return
 
     def ready(self) -> None:
         try:
-            self._client.put_object(self._bucket, self._canary, io.BytesIO(b"1"), 1)
+            self._client.put_object(self.bucket, self._canary, io.BytesIO(b"1"), 1)
         except (MinioException, urllib3.exceptions.HTTPError, OSError) as error:
             raise Unavailable(f"the object store at {self._section.endpoint} takes no PUT: {_say(error)}") from error
 
@@ -188,7 +188,7 @@ class S3Blobs:
                 return request()
             except S3Error as error:
                 if error.code in _ABSENT:
-                    raise NotFound(f"{what}: there is no such object in bucket {self._bucket}") from error
+                    raise NotFound(f"{what}: there is no such object in bucket {self.bucket}") from error
                 failure: Exception = error
                 hopeless = 400 <= _status(error) < 500 and _status(error) not in BUSY
             except (ServerError, InvalidResponseError, urllib3.exceptions.HTTPError, OSError) as error:
@@ -210,5 +210,6 @@ def _status(error: S3Error) -> int:
 def _say(error: Exception) -> str:
     """Describe an S3 or transport error in one line."""
     if isinstance(error, S3Error):
-        return f"{error.code} ({_status(error)}): {error.message}"
+        hint = "; check s3.access_key and s3.secret_key" if _status(error) == 403 else ""
+        return f"{error.code} ({_status(error)}): {error.message}{hint}"
     return f"{type(error).__name__}: {error}"

@@ -22,7 +22,7 @@ from tests.integration.infra.bus_contract import shard
 
 DOMAIN = "domain_a"
 NAME = "jupiter.ShardCurated"
-SHORT = Pauses(backoff_s=(0, 0, 0, 0), unavailable_s=0, drain_s=0.5, status_s=0.05)
+SHORT = Pauses(backoff_s=(0, 0, 0, 0), unavailable_s=0, drain_s=0.5, background_s=0.1, status_s=0.05)
 
 
 @dataclass
