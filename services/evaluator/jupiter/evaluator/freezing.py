@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
+from jupiter.errors import Unavailable
 from jupiter.evaluator.benchmark import Benchmark, BenchmarkTooSmallError
 from jupiter.evaluator.benchmarks import FrozenBenchmark, find_frozen, freeze, shortfall
 from jupiter.evaluator.corpus_log import CorpusLog, read_corpus
@@ -44,9 +45,18 @@ class Freezer:
 
     async def run(self) -> None:
         """Adopt or freeze the benchmark and announce it; publishing again after a restart is harmless."""
-        frozen = await self._frozen()
-        if frozen is None:
-            return
+        while not self.runtime.stop.is_set():
+            try:
+                frozen = await self._frozen()
+                if frozen is not None:
+                    await self._announce(frozen)
+            except Unavailable as error:
+                log.warning("the benchmark waits for a server: %s", error)
+                await self._pause()
+            else:
+                return
+
+    async def _announce(self, frozen: FrozenBenchmark) -> None:
         await self.runtime.bus.publish(frozen.event)
         counts = {name: sum(kinds.values()) for name, kinds in frozen.benchmark.counts().items()}
         detail = f"benchmark {frozen.digest[:12]} frozen: {len(frozen.benchmark.items)} items"
@@ -82,9 +92,12 @@ class Freezer:
             elif len(corpus.documents) > tried:
                 missing = f"{len(corpus.documents)} documents so far, {corpus.held_out} held out; more are coming in"
             await self._say_waiting(missing, corpus)
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self.runtime.stop.wait(), self.look_s)
+            await self._pause()
         return None
+
+    async def _pause(self) -> None:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self.runtime.stop.wait(), self.look_s)
 
     async def _try(self, corpus: CorpusLog) -> FrozenBenchmark | str:
         """Build from what is there; return the frozen benchmark, or what is missing."""

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -26,7 +26,7 @@ from jupiter.events import CheckpointSaved, Event
 from jupiter.ledger import current, read_ledger
 from jupiter.manifests import Committed
 from jupiter.modeling import UnfitModel
-from jupiter.service import Runtime
+from jupiter.service import Handler, Runtime
 
 __all__ = ["CHECKPOINT_HANDLERS", "Deps", "evaluate_checkpoint"]
 
@@ -173,4 +173,4 @@ async def _in_thread(work: Callable[[threading.Event], T], *, stop: asyncio.Even
         watcher.cancel()
 
 
-CHECKPOINT_HANDLERS = {CheckpointSaved: evaluate_checkpoint}
+CHECKPOINT_HANDLERS: Mapping[type[Event], Handler[Deps]] = {CheckpointSaved: evaluate_checkpoint}

@@ -1,0 +1,97 @@
+"""Turns of the compute lease, the progress line, and what stays on disk."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from jupiter.blobs.memory import MemoryBlobs
+from jupiter.compute import ComputeLease
+from jupiter.evaluator.contestants import Contestants
+from jupiter.evaluator.turns import Interrupted, ProgressLine, Turns
+from tests.unit.evaluator_service.stage import store_model
+
+
+def test_the_lease_changes_hands_between_items(tmp_path: Path) -> None:
+    lease = ComputeLease(tmp_path, slots=1, turn_s_max=0.05)
+    order: list[str] = []
+
+    def trainer() -> None:
+        with lease.turn_in_thread("training"):
+            order.append("training")
+
+    with Turns(lease, purpose="evaluating", interrupted=threading.Event()) as turns:
+        other = threading.Thread(target=trainer)
+        other.start()
+        deadline = time.monotonic() + 10
+        while not order and time.monotonic() < deadline:
+            time.sleep(0.01)
+            turns.between()
+        order.append("evaluating")
+    other.join()
+    assert order == ["training", "evaluating"]
+
+
+def test_an_interruption_ends_the_work_and_frees_the_lease(tmp_path: Path) -> None:
+    lease, interrupted = ComputeLease(tmp_path, slots=1, turn_s_max=1), threading.Event()
+    with Turns(lease, purpose="evaluating", interrupted=interrupted) as turns:
+        turns.between()
+        interrupted.set()
+        with pytest.raises(Interrupted):
+            turns.between()
+    with lease.turn_in_thread("other"):
+        pass
+
+
+def test_progress_counts_and_is_rate_limited() -> None:
+    seen: list[tuple[int, int]] = []
+
+    def report(*, done: int, total: int, rate_per_s: float | None) -> None:
+        assert rate_per_s is not None
+        seen.append((done, total))
+
+    line = ProgressLine(report, total=10, between=_nothing, interval_s=0)
+    for _ in range(3):
+        line(2)
+    assert seen == [(2, 10), (4, 10), (6, 10)]
+    silent = ProgressLine(report, total=10, between=_nothing, interval_s=3600)
+    silent(5)
+    assert len(seen) == 3
+
+
+_nothing: Callable[[], None] = lambda: None  # noqa: E731
+
+
+def test_a_generator_is_fetched_once_and_a_candidate_does_not_stay(tmp_path: Path) -> None:
+    blobs = MemoryBlobs()
+    contestants = Contestants(tmp_path)
+    version = store_model(blobs, "base", kind="generator", prefix="generators/domain_a/v1", folder="")
+    first = contestants.generator(blobs, version)
+    assert (first / "model.safetensors").read_text() == "base"
+    for info in list(blobs.list("")):
+        blobs.delete(info.key)
+    assert contestants.generator(blobs, version) == first
+    checkpoint = store_model(blobs, "candidate", kind="checkpoint", prefix="checkpoints/domain_a/run1/1")
+    with contestants.candidate(blobs, checkpoint) as directory:
+        assert sorted(path.name for path in directory.iterdir()) == ["config.json", "model.safetensors"]
+    assert not directory.exists()
+
+
+def test_only_the_newest_generators_are_kept(tmp_path: Path) -> None:
+    blobs, contestants = MemoryBlobs(), Contestants(tmp_path)
+    for number in range(4):
+        version = store_model(blobs, f"v{number}", kind="generator", prefix=f"generators/domain_a/v{number}")
+        newest = contestants.generator(blobs, version)
+    assert newest in list(tmp_path.glob("generator-*"))
+    assert len(list(tmp_path.glob("generator-*"))) == 2
+
+
+def test_what_a_killed_evaluator_left_is_removed(tmp_path: Path) -> None:
+    abandoned = tmp_path / "candidate-999999999-abc"
+    abandoned.mkdir()
+    Contestants(tmp_path)
+    assert not abandoned.exists()
