@@ -40,8 +40,9 @@ def contradictions(config: ClusterConfig, domain: DomainConfig) -> list[str]:
 
 
 def _domain_problems(domain: DomainConfig) -> list[str]:
-    from jupiter.domains import SOURCES
+    from jupiter.domains import source_names
 
-    if domain.source is not None and domain.source not in SOURCES:
-        return [f"domain {domain.name}: there is no built-in source {domain.source!r}; known: {', '.join(SOURCES)}"]
+    if domain.source is not None and domain.source not in source_names():
+        known = ", ".join(source_names())
+        return [f"domain {domain.name}: there is no built-in source {domain.source!r}; known: {known}"]
     return []

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from jupiter.records import DOCUMENT_CHARS_MAX, PublishedDocument
 
-__all__ = ["SUFFIXES", "Refused", "Skipped", "read_documents"]
+__all__ = ["FILE_BYTES_MAX", "SUFFIXES", "Refused", "Skipped", "read_documents"]
 
 SUFFIXES = frozenset({".txt", ".text", ".md", ".markdown", ".rst", ".py", ".jsonl"})
 FILE_BYTES_MAX = 4 * DOCUMENT_CHARS_MAX

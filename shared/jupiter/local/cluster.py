@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
@@ -21,6 +21,7 @@ from typing import TypeVar
 from jupiter.blobs import Blobs
 from jupiter.bus import Bus
 from jupiter.config import ClusterConfig
+from jupiter.config.loading import load_domain
 from jupiter.local.documents import publish_source
 from jupiter.local.embedded import SERVER_PORTS, nats_spec, weed_spec
 from jupiter.local.endpoints import (
@@ -34,7 +35,7 @@ from jupiter.local.endpoints import (
     write_endpoints,
 )
 from jupiter.local.processes import Notice, ProcessSpec, SupervisedProcess
-from jupiter.local.services import instances, service_spec
+from jupiter.local.services import SERVICES, instances, service_spec
 from jupiter.local.watch import CycleWatch
 
 __all__ = ["LocalCluster"]
@@ -57,15 +58,19 @@ class LocalCluster:
         config: ClusterConfig,
         *,
         notify: Callable[[Notice], None] = lambda _: None,
+        services: Sequence[str] = SERVICES,
         environment: Mapping[str, Mapping[str, str]] | None = None,
     ) -> None:
-        """`notify` hears of every start, death and restart; `environment` adds variables per process (tests)."""
+        """`notify` hears of every death and restart. For tests of a part: `services` may leave some out, `environment`
+        adds variables by process name.
+        """
         self.events: list[Notice] = []
         """Every notice so far, oldest first."""
         self.processes: dict[str, SupervisedProcess] = {}
         """By name, in the order of starting: `nats`, `s3`, then the services."""
         self._given = config
         self._notify = notify
+        self._services = services
         self._environment = environment or {}
         self._resources = AsyncExitStack()
         self._connections = AsyncExitStack()
@@ -104,7 +109,8 @@ class LocalCluster:
         return f"http://{HOST}:{self.config.controller.port}"
 
     async def start(self) -> None:
-        """Start everything and return when it is ready. Raises Conflict (it runs already), Unavailable."""
+        """Start everything and return when it is ready. Raises ConfigError, Conflict (it runs already), Unavailable."""
+        load_domain(self._given.domain)
         data_dir = self._given.data_dir.resolve()
         self._resources.enter_context(only_supervisor(data_dir))
         ports = self._choose_ports(data_dir)
@@ -121,7 +127,7 @@ class LocalCluster:
         await self._until_ready(SERVER_READY_S_MAX)
         write_endpoints(data_dir, endpoints)
         await self._connect()
-        for name, service in instances(self.config).items():
+        for name, service in instances(self.config, self._services).items():
             extra = self._environment.get(name, {})
             self._launch(service_spec(name, service, config=self.config, ports=ports, extra=extra))
         await asyncio.gather(self._until_ready(SERVICE_READY_S_MAX), self._publish_source())
@@ -149,7 +155,7 @@ class LocalCluster:
 
     def _choose_ports(self, data_dir: Path) -> dict[str, int]:
         before = read_endpoints(data_dir)
-        names = (*SERVER_PORTS, "api", *instances(self._given))
+        names = (*SERVER_PORTS, "api", *instances(self._given, self._services))
         wanted = {"api": self._given.controller.port}
         return choose_ports(names, remembered=before.ports if before else {}, wanted=wanted)
 

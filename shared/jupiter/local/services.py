@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import httpx
@@ -28,10 +28,10 @@ PROBE_TIMEOUT_S = 12.0
 DRAIN_S = 22.0
 
 
-def instances(config: ClusterConfig) -> dict[str, str]:
+def instances(config: ClusterConfig, services: Sequence[str] = SERVICES) -> dict[str, str]:
     """Return the service of each process name, in the order in which they are started."""
     named = {}
-    for service in SERVICES:
+    for service in services:
         count = config.local.generators if service == "generator" else 1
         for number in range(1, count + 1):
             named[service if count == 1 else f"{service}-{number}"] = service

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from jupiter.cli import document_files
-from jupiter.cli.document_files import Refused, Skipped, read_documents
-from jupiter.records import PublishedDocument
+from jupiter.cli.document_files import FILE_BYTES_MAX, Refused, Skipped, read_documents
+from jupiter.records import DOCUMENT_CHARS_MAX, PublishedDocument
 
 
 def read(*paths: Path, **defaults: str) -> tuple[list[PublishedDocument], list[Refused], list[Skipped]]:
@@ -72,9 +71,9 @@ def test_a_file_of_another_kind_that_was_named_is_refused(tmp_path: Path) -> Non
 def test_a_file_that_is_not_utf_8_empty_or_too_large_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes(b"caf\xe9")
     (tmp_path / "b.txt").write_text("\n")
-    (tmp_path / "c.txt").write_text("x" * (document_files.DOCUMENT_CHARS_MAX + 1))
+    (tmp_path / "c.txt").write_text("x" * (DOCUMENT_CHARS_MAX + 1))
     with (tmp_path / "d.txt").open("wb") as stream:
-        stream.truncate(document_files.FILE_BYTES_MAX + 1)
+        stream.truncate(FILE_BYTES_MAX + 1)
     _, refused, _ = read(tmp_path)
     reasons = [outcome.reason for outcome in refused]
     assert "not UTF-8: byte 3" in reasons[0]

@@ -1,0 +1,5 @@
+"""`python -m jupiter.cli` is `jupiter`."""
+
+from jupiter.cli import main
+
+main()
