@@ -157,6 +157,8 @@ class TrainerSection(Section):
     """Recompute activations in the backward pass: a third slower, much less memory."""
     compile: bool = False
     """Use torch.compile; ignored on a CPU, where it costs more than it gains at these sizes."""
+    snapshot_interval_s: float = Field(default=600, gt=0)
+    """Between checkpoints, the state is kept on the local disk so often, and at every stop."""
     divergence_nats: float = Field(default=2.0, gt=0)
     """Training stops when the loss lies this far above that of the run's first steps."""
     device: str = "auto"

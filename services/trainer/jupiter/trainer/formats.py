@@ -16,7 +16,7 @@ from typing import Any
 from jupiter.records import Sample
 from jupiter.trainer.packing import Encoded
 
-__all__ = ["FORMATS", "Encoder", "Frame"]
+__all__ = ["FORMATS", "EncodedSamples", "Encoder", "Frame"]
 
 # Stands in for the answer while the chat template is rendered; a private-use character, so it occurs in no template.
 _ANSWER_MARK = "\ue000"
@@ -54,35 +54,44 @@ def plain(instruction: str, tokenizer: Any) -> Frame:
 FORMATS: Mapping[str, Callable[[str, Any], Frame]] = {"question": question, "chat": chat, "plain": plain}
 
 
+@dataclass(frozen=True, kw_only=True)
+class EncodedSamples:
+    """Samples as tokens, in order, and how many had to be cut or left out, by reason."""
+
+    samples: tuple[Encoded, ...]
+    counts: Counter[str]
+
+
 class Encoder:
-    """Tokenises samples; counts what it had to cut or leave out in `counts`."""
+    """Tokenises samples; may be used from any thread."""
 
     def __init__(self, tokenizer: Any, *, sample_format: str, sequence_length: int) -> None:
         self._tokenizer = tokenizer
         self._format = FORMATS[sample_format]
         self._length = sequence_length
-        self.counts: Counter[str] = Counter()
 
-    def encode(self, samples: Iterable[Sample]) -> tuple[Encoded, ...]:
-        """Return the samples as tokens, in order; a long document gives several pieces."""
-        return tuple(piece for sample in samples for piece in self._encode(sample))
+    def encode(self, samples: Iterable[Sample]) -> EncodedSamples:
+        """Return the samples as tokens; a document longer than the sequence length gives several pieces."""
+        counts: Counter[str] = Counter()
+        encoded: list[Encoded] = []
+        for sample in samples:
+            if sample.instruction is None:
+                encoded += self._document(sample, counts)
+            else:
+                encoded += self._answer(sample, sample.instruction, counts)
+        return EncodedSamples(samples=tuple(encoded), counts=counts)
 
-    def _encode(self, sample: Sample) -> Iterator[Encoded]:
-        if sample.instruction is None:
-            return self._document(sample)
-        return self._answer(sample, sample.instruction)
-
-    def _document(self, sample: Sample) -> Iterator[Encoded]:
+    def _document(self, sample: Sample, counts: Counter[str]) -> Iterator[Encoded]:
         """Yield a document, all of it learned, cut into pieces of the sequence length."""
         tokens = (*self._tokens(sample.response.strip(), special=True), self._tokenizer.eos_token_id)
         for piece, begin in enumerate(range(0, len(tokens), self._length)):
             part = tokens[begin : begin + self._length]
             if len(part) < 2:  # a lone token has nothing to be predicted from
-                self.counts["too_short"] += 1
+                counts["too_short"] += 1
                 continue
             yield Encoded(sample_id=sample.sample_id, piece=piece, tokens=part)
 
-    def _answer(self, sample: Sample, instruction: str) -> Iterator[Encoded]:
+    def _answer(self, sample: Sample, instruction: str, counts: Counter[str]) -> Iterator[Encoded]:
         """Yield prompt and answer. One too long loses the end of its answer, and the token that says it ended."""
         frame = self._format(instruction.strip(), self._tokenizer)
         # A chat template writes its own special tokens; plain text gets those that the tokenizer adds by itself.
@@ -90,10 +99,10 @@ class Encoder:
         answer = self._tokens(frame.space + sample.response.strip() + frame.after, special=False)
         tokens = prompt + answer
         if len(prompt) >= self._length:
-            self.counts["prompt_too_long"] += 1
+            counts["prompt_too_long"] += 1
             return
         if len(tokens) > self._length:
-            self.counts["truncated"] += 1
+            counts["truncated"] += 1
         learned_from = len(prompt) if sample.loss_on == "response" else 1
         yield Encoded(sample_id=sample.sample_id, tokens=tokens[: self._length], learned_from=max(1, learned_from))
 

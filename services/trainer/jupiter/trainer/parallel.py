@@ -1,8 +1,8 @@
 """The seam for many processes: what the trainer asks of them, and the answer when there is one.
 
-Owns: `World` and `OneProcess`. Does not know: FSDP2. A world of many (`torchrun`) shards the model in `wrap`, takes its
-share of a step's rows in `share`, and adds up over ranks in `total`; nothing else in the trainer has to change but where
-the state is written (torch's distributed checkpoint).
+Owns: `World` and `OneProcess`. Does not know: FSDP2. A world of many (`torchrun`) shards the model in `wrap`, takes
+its share of a step's rows in `share`, and adds up over ranks in `total`; nothing else in the trainer has to change but
+how the state is written (torch's distributed checkpoint).
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 Owns: which shards take part in a round, and the steps of it. Does not know: when a shard arrives, models, stores.
 
-Each shard that arrives begins one round. It is trained on in `passes` rounds: its own and, `spacing` shards apart, later
-ones, where its samples mix with newer ones (repetition that is spaced is forgotten less than repetition at once).
+Each shard that arrives begins one round. It is trained on in `passes` rounds: its own and, `spacing` shards apart,
+later ones, where its samples mix with newer ones (repetition that is spaced is forgotten less than repetition at once).
 With `spacing` 0 all passes follow each other in its own round.
 
     passes 3, spacing 1:   round 1: A    round 2: B A    round 3: C B A    round 4: D C B    …

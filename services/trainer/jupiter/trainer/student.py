@@ -27,7 +27,7 @@ from jupiter.trainer.parallel import OneProcess, World
 __all__ = ["StepOutcome", "Student"]
 
 ADAM_BETAS = (0.9, 0.95)
-"""The second moment forgets faster than PyTorch's default: runs here are hundreds of steps, not hundreds of thousands."""
+"""The second moment forgets faster than PyTorch's default: runs here are hundreds of steps, not a million."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +71,7 @@ class Student:
         summed = 0.0
         for row in self.world.share(rows):
             loss = self.row_loss(row)
-            (loss / learned).backward()
+            torch.autograd.backward(loss / learned)
             summed += loss.item()
         norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.gradient_clip))
         outcome = StepOutcome(

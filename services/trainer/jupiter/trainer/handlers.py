@@ -1,0 +1,25 @@
+"""What the trainer reacts to.
+
+Owns: the service's parts. Does not know: how training works.
+
+The trainer consumes nothing as work: it reads `shards.<domain>` as a log, with its offset inside the checkpoint, so the
+table of other services is one background task here.
+
+    ShardCurated (read as a log)  ->  CheckpointSaved
+"""
+
+from __future__ import annotations
+
+from jupiter.compute import ComputeLease
+from jupiter.service import Runtime, ServiceParts
+from jupiter.trainer.metrics import Metrics
+from jupiter.trainer.session import Session
+from jupiter.trainer.training import run
+
+__all__ = ["parts"]
+
+
+def parts(runtime: Runtime) -> ServiceParts[Session]:
+    """Build everything the trainer is made of."""
+    session = Session(runtime, lease=ComputeLease.of(runtime.config), metrics=Metrics(runtime.telemetry.registry))
+    return ServiceParts(deps=session, background=[lambda: run(session)])

@@ -1,0 +1,274 @@
+"""One run of training: everything that `training.train` does, one method per sentence.
+
+Owns: the student, the run's progress, its checkpoints, and what is told about them.
+Does not know: the order in which these things happen (`training`).
+
+Tensors are touched only in `_compute`'s one thread, so the event loop, with heartbeats and statuses, stays free.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shutil
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager, suppress
+from pathlib import Path
+from typing import TypeVar
+
+from jupiter import keys
+from jupiter.compute import ComputeLease, Turn
+from jupiter.errors import NotFound
+from jupiter.events import CheckpointSaved
+from jupiter.manifests import Committed
+from jupiter.modeling import UnfitModel
+from jupiter.service import Runtime
+from jupiter.trainer import checkpoints, resuming
+from jupiter.trainer.checkpoints import RunState
+from jupiter.trainer.config import recorded
+from jupiter.trainer.divergence import Diverged, LossGuard
+from jupiter.trainer.formats import Encoder
+from jupiter.trainer.metrics import Metrics
+from jupiter.trainer.pace import Pace
+from jupiter.trainer.progress import Progress
+from jupiter.trainer.shards import LoadedShard, ShardReader
+from jupiter.trainer.starting_point import StartingPoint, find_starting_point
+from jupiter.trainer.student import Student
+
+__all__ = ["Session"]
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+POLL_S = 1.0
+"""Between two looks for generator version 1."""
+
+
+class Session:
+    """A run that is being trained. `resume_or_begin` comes first."""
+
+    def __init__(self, runtime: Runtime, *, lease: ComputeLease, metrics: Metrics) -> None:
+        self._runtime, self._lease, self._metrics = runtime, lease, metrics
+        self._settings = runtime.config.trainer
+        self._eval_every_steps = runtime.config.self_improvement.eval_every_steps
+        self._config = recorded(self._settings, eval_every_steps=self._eval_every_steps)
+        self._directory = runtime.config.data_dir / "trainer" / self._settings.run
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="training")
+        self._guard = LossGuard(nats=self._settings.divergence_nats)
+        self._pace = Pace()
+        self._saved_step = 0
+        self._snapshot_at = time.monotonic()
+
+    async def resume_or_begin(self) -> None:
+        """Take up the run where its newest whole state left it, or begin it from the starting model."""
+        self._directory.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(self._directory)
+        self._start = await self._starting_point()
+        await self._runtime.status("loading", detail=f"run {self._settings.run}")
+        found, checkpoint = await asyncio.to_thread(
+            resuming.find_state,
+            self._runtime.blobs,
+            domain=self._runtime.domain,
+            directory=self._directory,
+            start=self._start,
+            config=self._config,
+        )
+        async with self.turn():
+            self._student = await self._compute(lambda: Student(self._start.directory, self._settings))
+        state = found[0] if found else self._new_state()
+        self._progress = Progress(state, self._settings)
+        self._reader = self._shard_reader()
+        if found:
+            await self._compute(lambda: self._student.restore(found[1]))
+            self._guard.restore(dict(state.guard))
+            self._progress.resume([await self._reader.load(shard) for shard in state.window])
+        if checkpoint:
+            self._saved_step = int(checkpoint.manifest.details["step"])
+            await self._publish_once(checkpoint)
+        self._shards = self._reader.follow(after=state.shard_sequence)
+        self._next_shard = asyncio.ensure_future(anext(self._shards))
+        log.info("run %s %s at step %d", state.run, "goes on" if found else "begins", state.step)
+
+    def turn(self) -> AbstractAsyncContextManager[Turn]:
+        """Return a turn of the machine's compute lease."""
+        return self._lease.turn("training")
+
+    async def work_arrives(self) -> bool:
+        """Wait until there is a step to take; False when told to stop."""
+        stopping = asyncio.ensure_future(self._runtime.stop.wait())
+        try:
+            while not self.has_work() and not stopping.done():
+                await self._say_waiting()
+                await asyncio.wait([self._next_shard, stopping], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopping.cancel()
+        return not self._runtime.stop.is_set()
+
+    def has_work(self) -> bool:
+        """Say whether a step can be taken now. Takes up the next shard, if it is there, when the last round is done."""
+        while self._progress.rows is None and self._next_shard.done():
+            shard: LoadedShard = self._next_shard.result()
+            self._progress.begin_round(shard)
+            self._metrics.consumed(shard.counts, sequence=shard.shard.sequence)
+            self._next_shard = asyncio.ensure_future(anext(self._shards))
+        return self._progress.rows is not None and not self._runtime.stop.is_set()
+
+    async def step(self) -> None:
+        """Take one optimizer step. Raises Diverged."""
+        rows, number = self._progress.rows, self._progress.state.step
+        assert rows is not None, "has_work() was not asked"  # noqa: S101
+        began = time.monotonic()
+        outcome = await self._compute(lambda: self._student.step(rows, number=number))
+        seconds = time.monotonic() - began
+        self._metrics.stepped(outcome, step=number + 1, seconds=seconds)
+        self._guard.check(step=number + 1, loss=outcome.loss, gradient_norm=outcome.gradient_norm)
+        self._progress.stepped(outcome, self._guard.state())
+        self._pace.stepped(tokens=outcome.tokens, seconds=seconds)
+        await self._say_training(outcome.loss)
+
+    @property
+    def checkpoint_due(self) -> bool:
+        step = self._progress.state.step
+        return step % self._eval_every_steps == 0 and step > self._saved_step
+
+    async def checkpoint(self) -> None:
+        """Write, upload and publish a checkpoint. Raises Diverged when what was trained is no model any more."""
+        state = self._progress.state
+        await self._say("saving")
+        with tempfile.TemporaryDirectory(prefix="checkpoint-", dir=self._directory) as scratch:
+            directory = Path(scratch)
+            try:
+                async with self.turn():
+                    await self._compute(lambda: self._write(directory, state))
+            except UnfitModel as error:
+                raise Diverged(f"step {state.step} cannot be saved: {error}") from error
+            committed = await asyncio.to_thread(
+                checkpoints.commit, self._runtime.blobs, directory, state, domain=self._runtime.domain
+            )
+        await self._runtime.bus.publish(checkpoints.event_of(committed))
+        self._saved_step = state.step
+        self._progress.checkpointed()
+        self._metrics.checkpoints.inc()
+        log.info("checkpoint at step %d, loss %.3f", state.step, state.loss)
+
+    @property
+    def snapshot_due(self) -> bool:
+        elapsed_s = time.monotonic() - self._snapshot_at
+        return elapsed_s > self._settings.snapshot_interval_s and self._progress.state.step > self._saved_step
+
+    async def snapshot(self) -> None:
+        """Keep the state on this disk, so that a stop between two checkpoints costs nothing."""
+        state = self._progress.state
+
+        def write() -> None:
+            resuming.write_snapshot(
+                lambda directory: checkpoints.write_state(self._student, state, directory), self._directory
+            )
+
+        if state.step > self._saved_step:
+            await self._compute(write)
+        self._snapshot_at = time.monotonic()
+
+    async def halt(self, reason: Diverged) -> None:
+        """Say that training stopped for good, and wait to be told to end. The last good checkpoint stands."""
+        self._metrics.diverged.set(1)
+        log.error("training stopped: %s; the last good checkpoint is step %d", reason, self._saved_step)
+        await self._say("diverged", detail=f"{reason}; the last good checkpoint is step {self._saved_step}")
+        await self._runtime.stop.wait()
+
+    async def close(self) -> None:
+        """Let go of the log and the thread."""
+        if hasattr(self, "_next_shard"):
+            self._next_shard.cancel()
+            with suppress(asyncio.CancelledError, Exception):
+                await self._next_shard
+            await _close(self._shards)
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    async def _starting_point(self) -> StartingPoint:
+        """Wait until the model that the student starts from is there."""
+        while True:
+            try:
+                return await asyncio.to_thread(
+                    find_starting_point,
+                    self._runtime.blobs,
+                    domain=self._runtime.domain,
+                    student=self._settings.student,
+                    directory=self._directory,
+                )
+            except NotFound as error:
+                await self._runtime.status("waiting", detail=str(error))
+                await asyncio.sleep(POLL_S)
+
+    def _new_state(self) -> RunState:
+        return RunState(run=self._settings.run, base_manifest_sha256=self._start.manifest_sha256, config=self._config)
+
+    def _shard_reader(self) -> ShardReader:
+        encoder = Encoder(
+            self._student.tokenizer,
+            sample_format=self._settings.sample_format,
+            sequence_length=self._settings.sequence_length,
+        )
+        return ShardReader(
+            bus=self._runtime.bus,
+            blobs=self._runtime.blobs,
+            domain=self._runtime.domain,
+            encoder=encoder,
+            settings=self._settings,
+        )
+
+    def _write(self, directory: Path, state: RunState) -> None:
+        checkpoints.write_model(self._student, directory, source=self._start.directory)
+        checkpoints.write_state(self._student, state, directory)
+
+    async def _publish_once(self, committed: Committed) -> None:
+        """Publish a checkpoint's event unless the log has it: a crash may have come between manifest and event."""
+        event = checkpoints.event_of(committed)
+        subject = keys.subject(CheckpointSaved.channel, self._runtime.domain)
+        async for entry in self._runtime.bus.read(subject, follow=False):
+            if entry.event.event_id == event.event_id:
+                return
+        await self._runtime.bus.publish(event)
+
+    async def _compute(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+    async def _say_training(self, loss: float) -> None:
+        await self._say("training", loss=round(loss, 4))
+
+    async def _say_waiting(self) -> None:
+        await self._say("waiting", detail=f"for a shard after {self._progress.state.shard_sequence}")
+
+    async def _say(self, stage: str, *, detail: str = "", **figures: float) -> None:
+        """Publish a status: steps done of those up to the next evaluation."""
+        state = self._progress.state
+        await self._runtime.status(
+            stage,
+            detail=detail,
+            done=state.step,
+            total=(state.step // self._eval_every_steps + 1) * self._eval_every_steps,
+            unit="steps",
+            rate_per_s=self._pace.steps_per_s,
+            shard_sequence=state.shard_sequence,
+            step=state.step,
+            tokens_seen=state.tokens_seen,
+            tokens_per_s=self._pace.tokens_per_s,
+            **figures,
+        )
+
+
+def _remove_leftovers(directory: Path) -> None:
+    """Remove what a killed trainer was writing."""
+    for pattern in ("checkpoint-*", "resume-*"):
+        for path in directory.glob(pattern):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+async def _close(shards: AsyncIterator[LoadedShard]) -> None:
+    closing = getattr(shards, "aclose", None)
+    if closing is not None:
+        await closing()

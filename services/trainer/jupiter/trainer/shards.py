@@ -1,0 +1,94 @@
+"""Shards as the trainer sees them: a log of samples, each fetched, checked and turned into tokens.
+
+Owns: reading `shards.<domain>` after an offset, and the control's permutation on the way in.
+Does not know: rounds, models, checkpoints.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import tempfile
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from jupiter import keys, manifests
+from jupiter.blobs import Blobs
+from jupiter.bus import Bus
+from jupiter.config.sections import TrainerSection
+from jupiter.errors import IntegrityError, NotFound, Unavailable
+from jupiter.events import ShardCurated
+from jupiter.sample_files import read_parquet
+from jupiter.trainer.control import shuffle_responses
+from jupiter.trainer.formats import Encoder
+from jupiter.trainer.packing import Encoded
+from jupiter.trainer.rounds import ConsumedShard
+
+__all__ = ["LoadedShard", "ShardReader"]
+
+log = logging.getLogger(__name__)
+
+SAMPLES_FILE = "samples.parquet"
+RETRY_S = 2.0
+"""Pause before a store that did not answer is asked again."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedShard:
+    """One shard, ready to train on."""
+
+    shard: ConsumedShard
+    samples: tuple[Encoded, ...]
+    counts: Mapping[str, int]
+    """What happened to its samples on the way: `samples`, `truncated`, `prompt_too_long`, `shuffled`, …"""
+
+
+class ShardReader:
+    """Reads shards one after the other; its methods may be called from any thread."""
+
+    def __init__(self, *, bus: Bus, blobs: Blobs, domain: str, encoder: Encoder, settings: TrainerSection) -> None:
+        self._bus, self._blobs, self._domain = bus, blobs, domain
+        self._encoder, self._settings = encoder, settings
+
+    async def follow(self, *, after: int) -> AsyncIterator[LoadedShard]:
+        """Yield every shard whose stream sequence is greater than `after`, in order, for ever."""
+        async for entry in self._bus.read(keys.subject(ShardCurated.channel, self._domain), after=after):
+            if isinstance(entry.event, ShardCurated):
+                yield await self.load(
+                    ConsumedShard(
+                        sequence=entry.sequence,
+                        shard_id=entry.event.shard_id,
+                        manifest_key=entry.event.manifest_key,
+                        manifest_sha256=entry.event.manifest_sha256,
+                    )
+                )
+
+    async def load(self, shard: ConsumedShard) -> LoadedShard:
+        """Return the shard's samples as tokens, waiting for a store that does not answer.
+
+        A shard that is damaged or gone has no samples and counts as `unreadable`: the cycle goes on without it.
+        """
+        while True:
+            try:
+                return await asyncio.to_thread(self._load, shard)
+            except (NotFound, IntegrityError) as error:
+                log.error("shard %s cannot be read and is left out: %s", shard.shard_id, error)  # noqa: TRY400
+                return LoadedShard(shard=shard, samples=(), counts={"unreadable": 1})
+            except Unavailable as error:
+                log.warning("waiting for shard %s: %s", shard.shard_id, error)
+                await asyncio.sleep(RETRY_S)
+
+    def _load(self, shard: ConsumedShard) -> LoadedShard:
+        committed = manifests.read(self._blobs, shard.manifest_key, sha256=shard.manifest_sha256)
+        with tempfile.TemporaryDirectory(prefix="jupiter-shard-") as directory:
+            manifests.fetch(self._blobs, committed.manifest, Path(directory), names=(SAMPLES_FILE,))
+            samples = tuple(read_parquet(Path(directory, SAMPLES_FILE).read_bytes()))
+        counts = Counter(samples=len(samples))
+        if self._settings.control == "shuffled":
+            shuffled = shuffle_responses(samples, seed=self._settings.seed, shard_id=shard.shard_id)
+            samples = shuffled.samples
+            counts.update(shuffled=shuffled.moved, shuffled_left_out=shuffled.left_out)
+        encoded = self._encoder.encode(samples)
+        return LoadedShard(shard=shard, samples=encoded.samples, counts=counts + encoded.counts)
