@@ -153,7 +153,9 @@ def _from_environment(environ: Mapping[str, str]) -> list[_Layer]:
     for variable, text in sorted(environ.items()):
         if variable.startswith(_PREFIX) and variable not in _NOT_SETTINGS:
             keys = variable.removeprefix(_PREFIX).lower().split("__")
-            layers.append(_Layer(f"environment variable {variable}", _nested(keys, text)))
+            # `settings_as_environment` writes an unset setting as JSON does.
+            value = None if text == "null" else text
+            layers.append(_Layer(f"environment variable {variable}", _nested(keys, value)))
     return layers
 
 
