@@ -8,6 +8,8 @@ import pytest
 
 from jupiter.curator.candidate import Candidate
 from jupiter.curator.filters import Filter, filter_types
+from jupiter.curator.filters.ambiguity import Ambiguity
+from jupiter.curator.filters.answer_leakage import AnswerLeakage
 from jupiter.curator.filters.caps import Caps
 from jupiter.curator.filters.code import Code
 from jupiter.curator.filters.decontamination import Decontamination
@@ -69,8 +71,10 @@ def test_all_files_are_found_in_a_fixed_order() -> None:
         "truncation",
         "refusal",
         "prompt_leakage",
+        "answer_leakage",
         "code",
         "grounding",
+        "ambiguity",
         "novelty",
         "near_duplicate",
         "decontamination",
@@ -128,7 +132,8 @@ def test_the_real_text_wins_over_its_copy() -> None:
 
 def test_length_allows_an_answer_of_one_name() -> None:
     assert verdict_on(Length, sample("json.dumps", instruction="Which function serializes obj to JSON?")) == ""
-    assert verdict_on(Length, sample("Yes", instruction="Is it?")) == "short_instruction"
+    assert verdict_on(Length, sample("Yes it is so indeed.", instruction="Why?")) == "short_instruction"
+    assert verdict_on(Length, sample("json.dumps", instruction="Oh dear")) == "short_response"
     assert verdict_on(Length, sample("!", instruction="Is it any good?")) == "short_response"
     assert verdict_on(Length, sample("a b c d e f g h i j", instruction="a b c")) == "word_length"
     assert verdict_on(Length, sample("word " * 2_001)) == "long_text"
@@ -152,6 +157,7 @@ def test_symbols() -> None:
         ("same line\nsame line\nsame line\nother", "repeated_lines"),
         ("it is very very very very good for you", "repeated_word"),
         ("the key is the key and the key of the key to be", "repeated_2gram"),
+        ("to be or not be to or be, to not or be", "few_distinct_words"),
         (
             "one of the best ways to go is this and that one of the best ways to go is this and that is it",
             "repeated_runs",
@@ -206,6 +212,69 @@ def test_prompt_leakage() -> None:
     assert verdict_on(PromptLeakage, copied) == "copies_prompt"
     # Words of the passage are meant to be used, however many in a row.
     assert verdict_on(PromptLeakage, sample(PASSAGE, prompt=prompt)) == ""
+
+
+def test_a_question_for_the_name_must_not_hold_it() -> None:
+    title = "json.skip_keys"
+    known = corpus(document(title=title))
+    good = sample(title, instruction="Writes an obj as a string of JSON. What is it called?")
+    telling = sample(title, instruction="It will skip_keys of the dict. What is it called?")
+    assert verdict_on(AnswerLeakage, good, corpus=known) == ""
+    assert verdict_on(AnswerLeakage, telling, corpus=known) == "names_the_answer"
+    assert verdict_on(AnswerLeakage, sample(GOOD), corpus=known) == ""
+    # `keys` and `json` stand in the passage.
+    passage_words = sample(title, instruction="Writes keys as JSON. What is it called?")
+    assert verdict_on(AnswerLeakage, passage_words, corpus=known) == ""
+
+
+def test_where_the_answer_is_the_name_the_question_is_judged() -> None:
+    grounded = sample("json.dumps", instruction="Writes an obj as a JSON formatted string. What is it called?")
+    invented = sample("json.dumps", instruction="Draws green boxes around JSON windows on screens. What is it called?")
+    assert verdict_on(Grounding, grounded) == ""
+    assert verdict_on(Grounding, invented) in {"ungrounded_words", "ungrounded_question"}
+    assert verdict_on(Length, sample("json.dumps", instruction="Called so")) == "short_response"
+    assert (
+        verdict_on(
+            Length,
+            sample("xml.dom.minidom.x", instruction="Called so"),
+            corpus=corpus(document(title="xml.dom.minidom.x")),
+        )
+        == "short_claim"
+    )
+
+
+def test_a_title_is_no_evidence_and_one_word_is_chance() -> None:
+    known = corpus(document("Generate all the opcodes in a pickle.", title="pickletools.genops"))
+    about_its_name = sample("pickletools is a library that lets you write genops.", instruction="Explain genops.")
+    document_id = next(iter(known.real.values())).sample.document_id
+    about_its_name = about_its_name.model_copy(update={"document_id": document_id})
+    assert verdict_on(Grounding, about_its_name, corpus=known) == "ungrounded_words"
+    thin = sample("A pickle.", instruction="Explain genops.", document_id=document_id)
+    assert verdict_on(Grounding, thin, corpus=known) == "thin_claim"
+    good = sample("It generates the opcodes of a pickle.", instruction="Explain genops.", document_id=document_id)
+    assert verdict_on(Grounding, good, corpus=known) == ""
+
+
+def test_one_question_has_one_answer() -> None:
+    other = document("Write bytes to a file descriptor.", title="os.write")
+    known = corpus(document(), other)
+    question = "Which one writes it? What is it called?"
+    first = sample("json.dumps", instruction=question)
+    second = sample("os.write", instruction=question, document_id=other.document_id)
+    made = context(first, second, corpus=known)
+    ambiguity = Ambiguity(made)
+    ambiguity.remember(made.batch[0])
+    assert [ambiguity.judge(candidate).reason for candidate in made.batch] == ["", "ambiguous_question"]
+    history = History(near_duplicate_threshold=SETTINGS.near_duplicate_threshold)
+    history.apply("f" * 64, [first], {first.sample_id: made.batch[0].signature})
+    assert verdict_on(Ambiguity, second, corpus=known, history=history) == "ambiguous_question"
+    real = sample("os.write", instruction=f"{PASSAGE} What is it called?", document_id=other.document_id)
+    assert verdict_on(Ambiguity, real, corpus=known) == "ambiguous_question"
+
+
+def test_the_passage_over_again_is_no_new_sample() -> None:
+    assert verdict_on(Novelty, sample(f"json.dumps: {PASSAGE}", instruction="Explain dumps.")) == "copies_passage"
+    assert verdict_on(Novelty, sample(GOOD)) == ""
 
 
 def test_code_must_parse_and_pass_its_test() -> None:

@@ -66,6 +66,28 @@ class Candidate:
     def instruction_words(self) -> tuple[str, ...]:
         return wording.words(self.sample.instruction or "")
 
+    @cached_property
+    def claim(self) -> str:
+        """What the generator says about the passage: the response without the name it may begin with.
+
+        Where the response is nothing but the name (`What is it called?`), the instruction carries the claim.
+        """
+        name = (self.title or "").lower()
+        response = self.sample.response.strip()
+        if name and response.lower().rstrip(".") == name:
+            return self.sample.instruction or ""
+        beginning = f"{name}:"
+        return response[len(beginning) :].strip() if name and response.lower().startswith(beginning) else response
+
+    @property
+    def names_the_answer(self) -> bool:
+        """Whether the response is the passage's title: a question that asks what something is called."""
+        return bool(self.title) and self.claim is not self.sample.response and self.claim == self.sample.instruction
+
+    @cached_property
+    def claim_words(self) -> tuple[str, ...]:
+        return wording.words(self.claim)
+
     @property
     def is_code(self) -> bool:
         """Whether the response is to be run or parsed as Python rather than read as prose."""

@@ -60,6 +60,7 @@ class Corpus:
         self._splits: dict[str, Split] = {}
         self._documents: dict[str, tuple[str | None, str, tuple[Chunk, ...]]] = {}
         self._digests: set[str] = set()
+        self._answers: dict[str, str] = {}
 
     def __len__(self) -> int:
         """How many documents are known, of either split."""
@@ -81,6 +82,10 @@ class Corpus:
     def has_text(self, digest: str) -> bool:
         """Whether a real sample has this text (`candidate.digest_of_text`)."""
         return digest in self._digests
+
+    def answer_to(self, question: str) -> str | None:
+        """Return the first real response to an instruction (`candidate.digest_of_text` of it)."""
+        return self._answers.get(question)
 
     def add_held_out(self, document_id: str) -> None:
         """Note a document that belongs to the benchmark: its text is not even read."""
@@ -112,6 +117,7 @@ class Corpus:
                 continue
             signature = whole[own_size(len(words))]
             self._digests.add(digest_of_text(training_text(sample)))
+            self._answers.setdefault(digest_of_text(sample.instruction or ""), sample.response)
             self.index.add(sample.sample_id, signature)
             kept.append((sample, signature))
         counts = self._count_tokens([training_text(sample) for sample, _ in kept])

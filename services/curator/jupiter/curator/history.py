@@ -32,6 +32,7 @@ class History:
         """Real sample id -> shards it is in."""
         self._shards: set[str] = set()
         self._digests: set[str] = set()
+        self._answers: dict[str, str] = {}
         self._samples_of: Counter[str] = Counter()
         self._wordings: dict[str, list[tuple[tuple[str, ...], tuple[str, ...]]]] = defaultdict(list)
 
@@ -45,6 +46,10 @@ class History:
     def samples_of(self, document_id: str) -> int:
         """Return how many synthetic samples of the document are in shards."""
         return self._samples_of[document_id]
+
+    def answer_to(self, question: str) -> str | None:
+        """Return the first response to an instruction (`candidate.digest_of_text` of it) in any shard."""
+        return self._answers.get(question)
 
     def wordings_of(self, document_id: str) -> Sequence[tuple[tuple[str, ...], tuple[str, ...]]]:
         """Return instruction and response words of the document's synthetic samples."""
@@ -60,6 +65,7 @@ class History:
                 self.real_uses[sample.sample_id] += 1
                 continue
             self._digests.add(digest_of_text(training_text(sample)))
+            self._answers.setdefault(digest_of_text(sample.instruction or ""), sample.response)
             self._samples_of[sample.document_id] += 1
             self._wordings[sample.document_id].append(
                 (wording.words(sample.instruction or ""), wording.words(sample.response))

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 
 __all__ = ["STOP_WORDS", "content_words", "figures", "ngrams", "stem", "words"]
 
+STEM_CHARS = 5
 _WORD = re.compile(r"\w+", re.UNICODE)
 _FIGURE = re.compile(r"(?<![\w.])[-+]?\d+(?:[.,_]\d+)*(?![\w])")
 
@@ -21,8 +22,8 @@ STOP_WORDS = frozenset(
     instead into is it its itself just let like made make makes many may me might mine more most much must my neither
     no nor not now of off often on once one only or other our ours out over own per rather s same she should since so
     some such t than that the their theirs them then there these they this those through thus to too under until up
-    upon us use used useful user users uses using very via was we well were what when where whether which while who
-    whom whose why will with within without would yes you your yours""".split()  # noqa: SIM905
+    upon us use used useful user users uses using very via want wants was we well were what when where whether which
+    while who whom whose why will with within without would yes you your yours""".split()  # noqa: SIM905
 )
 
 
@@ -32,14 +33,11 @@ def words(text: str) -> tuple[str, ...]:
 
 
 def stem(word: str) -> str:
-    """Cut the commonest English endings, so that `returns`, `returned` and `returning` agree.
+    """Return the first five letters, so that `serialize`, `serializing` and `serialization` agree.
 
     Blunt on purpose: grounding asks whether a word has a relative in the passage, not for its lemma.
     """
-    for ending in ("ations", "ation", "ings", "ing", "ies", "ied", "ers", "ed", "es", "er", "ly", "s", "e"):
-        if word.endswith(ending) and len(word) - len(ending) >= 3:
-            return word[: -len(ending)]
-    return word
+    return word[:STEM_CHARS]
 
 
 def content_words(text: str) -> tuple[str, ...]:

@@ -10,8 +10,10 @@ from __future__ import annotations
 from jupiter.curator.candidate import Candidate
 from jupiter.curator.filters.base import KEPT, Filter, Verdict
 
-INSTRUCTION_WORDS_MIN = 3
+INSTRUCTION_WORDS_MIN = 2
 RESPONSE_WORDS_MIN = 1
+CLAIM_WORDS_MIN = 3
+"""What is said of the passage; a bare name as the answer to a question is not meant (`Candidate.claim`)."""
 WORDS_MIN = 5
 WORDS_MAX = 2_000
 WORD_CHARS_MEAN_MIN, WORD_CHARS_MEAN_MAX = 2.5, 12.0
@@ -28,6 +30,8 @@ class Length(Filter):
             return Verdict(kept=False, reason="short_instruction", score=float(len(candidate.instruction_words)))
         if len(candidate.response_words) < RESPONSE_WORDS_MIN or count < WORDS_MIN:
             return Verdict(kept=False, reason="short_response", score=float(count))
+        if candidate.names_the_answer and len(candidate.claim_words) < CLAIM_WORDS_MIN:
+            return Verdict(kept=False, reason="short_claim", score=float(len(candidate.claim_words)))
         if count > WORDS_MAX:
             return Verdict(kept=False, reason="long_text", score=float(count))
         mean = sum(map(len, candidate.words)) / count

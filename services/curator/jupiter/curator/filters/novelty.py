@@ -4,7 +4,8 @@ Self-Instruct (Wang et al. 2023, arXiv 2212.10560) keeps an instruction whose RO
 .7. Compared over the whole pool that is quadratic, and here it would be wrong: `What does json.dump do?` and `What does
 json.load do?` have .8 and are different questions. So only samples of one document are compared (the cap per document
 bounds the work), and one is dropped only when both its instruction and its response are that close to an earlier
-one's: the same question answered in other words is what a small student learns a fact from.
+one's: the same question answered in other words is what a small student learns a fact from. A claim that is the
+passage over again is no new sample either: real data enters as real, within its repeats.
 """
 
 from __future__ import annotations
@@ -12,9 +13,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
+from jupiter.curator import wording
 from jupiter.curator.candidate import Candidate
 from jupiter.curator.filters.base import KEPT, Context, Filter, Verdict
 
+COPY_ROUGE_MIN = 0.9
+"""From here on the sample is the passage again: the real sample says it already, and its repeats are counted."""
 COMPARED_WORDS_MAX = 200
 """Only so many first words are compared: the alignment is quadratic in them."""
 
@@ -30,6 +34,9 @@ class Novelty(Filter):
         self._here: dict[str, list[Wording]] = defaultdict(list)
 
     def judge(self, candidate: Candidate) -> Verdict:
+        copied = rouge_l(candidate.claim_words, wording.words(candidate.source or ""))
+        if copied >= COPY_ROUGE_MIN:
+            return Verdict(kept=False, reason="copies_passage", score=copied)
         document_id = candidate.sample.document_id
         similarity_max = self.context.settings.novelty_rouge_max
         for earlier in (*self.context.history.wordings_of(document_id), *self._here[document_id]):

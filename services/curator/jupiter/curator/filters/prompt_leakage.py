@@ -12,8 +12,8 @@ from jupiter.curator import wording
 from jupiter.curator.candidate import Candidate
 from jupiter.curator.filters.base import KEPT, Filter, Verdict
 
-COPIED_WORDS = 8
-"""A run of so many words shared with the prompt's own wording is no coincidence (ROUGE-style 8-gram)."""
+COPIED_WORDS = 6
+"""A run of so many words shared with the prompt's own wording (its worked examples are short) is no coincidence."""
 _MARKUP = re.compile(
     r"<\|[\w ]{1,40}\|>|\[/?INST\]|<</?SYS>>|</?s>|<(?:start|end)_of_turn>|###\s*(?:Instruction|Response|Input)"
 )
@@ -50,7 +50,7 @@ class PromptLeakage(Filter):
     def _copies_prompt(self, candidate: Candidate, prompt: str, source: str) -> bool:
         own = set(wording.ngrams(wording.words(prompt), COPIED_WORDS))
         own -= set(wording.ngrams(wording.words(source), COPIED_WORDS))
-        # The instruction may itself be a part of the prompt (the template asked it); only the answer is judged.
+        # The instruction may itself be a part of the prompt (the template asked it); only the claim is judged.
         if candidate.sample.instruction and candidate.sample.instruction in prompt:
             own -= set(wording.ngrams(candidate.instruction_words, COPIED_WORDS))
-        return any(gram in own for gram in wording.ngrams(candidate.response_words, COPIED_WORDS))
+        return any(gram in own for gram in wording.ngrams(candidate.claim_words, COPIED_WORDS))

@@ -10,11 +10,11 @@ from __future__ import annotations
 from jupiter.curator import wording
 from jupiter.curator.candidate import Candidate
 from jupiter.curator.filters.base import Filter, Verdict
-from jupiter.curator.filters.grounding import share_found
+from jupiter.curator.filters.grounding import grounded_share, share_found
 
-RESPONSE_WORDS_FULL = 8
-"""An answer of so many words or more has the full score for length; one word has an eighth."""
-RESPONSE_WORDS_LONG = 300
+CLAIM_WORDS_FULL = 8
+"""A claim of so many words or more has the full score for length; one word has an eighth."""
+CLAIM_WORDS_LONG = 300
 VARIETY_FULL = 0.6
 """Distinct words / words; English prose of 50 words has about .75, loops have less than .4."""
 
@@ -32,12 +32,12 @@ class Quality(Filter):
 
 def quality(candidate: Candidate) -> float:
     """Return the mean of length, variety, grounding, relation of answer to question, and form."""
-    words = candidate.response_words
-    length = min(1.0, len(words) / RESPONSE_WORDS_FULL) * min(1.0, RESPONSE_WORDS_LONG / max(1, len(words)))
+    words = candidate.claim_words
+    length = min(1.0, len(words) / CLAIM_WORDS_FULL) * min(1.0, CLAIM_WORDS_LONG / max(1, len(words)))
     variety = min(1.0, len(set(words)) / max(1, len(words)) / VARIETY_FULL)
     known = frozenset(wording.content_words(f"{candidate.title or ''} {candidate.source or ''}"))
-    grounded = share_found(wording.content_words(candidate.sample.response), known)
+    grounded = grounded_share(candidate)
     asked = share_found(wording.content_words(candidate.sample.instruction or ""), known)
-    response = candidate.sample.response.strip()
+    response = candidate.claim.strip()
     form = (float(response[:1].isupper() or not response[:1].isalpha()) + float(response[-1:] in ".!?`)]\"'")) / 2
     return (length + variety + grounded + asked + form) / 5

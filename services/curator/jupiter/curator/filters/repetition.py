@@ -22,6 +22,9 @@ DUPLICATED_RUN_WORDS = 5
 DUPLICATED_RUN_SHARE_MAX = 0.25
 DUPLICATED_RUN_FROM_WORDS = 20
 SAME_WORD_IN_A_ROW_MAX = 3
+VARIETY_MIN = 0.6
+VARIETY_FROM_WORDS, VARIETY_TO_WORDS = 5, 60
+"""Distinct words / words, where the length says little by itself: it falls with every text that grows."""
 
 
 class Repetition(Filter):
@@ -29,12 +32,13 @@ class Repetition(Filter):
     order = 320
 
     def judge(self, candidate: Candidate) -> Verdict:
-        words = candidate.response_words
+        words = candidate.claim_words
         return (
             self._lines(candidate.sample.response)
             or self._row(words)
             or self._top_ngrams(words)
             or self._duplicated_runs(words)
+            or self._variety(words)
             or KEPT
         )
 
@@ -52,6 +56,12 @@ class Repetition(Filter):
             if run > SAME_WORD_IN_A_ROW_MAX:
                 return Verdict(kept=False, reason="repeated_word", score=float(run))
         return None
+
+    def _variety(self, words: tuple[str, ...]) -> Verdict | None:
+        if not VARIETY_FROM_WORDS <= len(words) <= VARIETY_TO_WORDS:
+            return None
+        share = len(set(words)) / len(words)
+        return Verdict(kept=False, reason="few_distinct_words", score=share) if share < VARIETY_MIN else None
 
     def _top_ngrams(self, words: tuple[str, ...]) -> Verdict | None:
         for n, share_max in TOP_NGRAM_SHARES_MAX.items():
