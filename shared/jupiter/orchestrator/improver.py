@@ -29,7 +29,6 @@ __all__ = ["SelfImprover"]
 
 ATTEMPTS = 4
 PAUSE_S = 0.5
-"""Before the second attempt; doubled before each further one."""
 TIMEOUT_S = 30.0
 """Of one attempt. A flip is a few small reads and writes in the object store."""
 
@@ -52,16 +51,19 @@ class SelfImprover:
         *,
         actor: str = "library",
         transport: httpx.AsyncBaseTransport | None = None,
+        pause_s: float = PAUSE_S,
     ) -> None:
         """`config`: a ClusterConfig, a dict or YAML file of its settings, or the API's URL.
 
         `trainer`: None, or any object; its `on_promotion(version)` and `on_rollback(version)` are called after a flip
-        (see `hooks`). `actor` stands in the ledger. `transport`: for tests.
+        (see `hooks`). `actor` stands in the ledger. `transport` and `pause_s`
+        (before the second attempt; doubled before each further one): for tests.
         """
         self._url = _url(config)
         self._trainer = trainer
         self._actor = actor
         self._transport = transport
+        self._pause_s = pause_s
 
     async def status(self) -> dict[str, Any]:
         """Return `/v1/status`: stages with progress and ETA, versions, what is waited for."""
@@ -119,7 +121,7 @@ class SelfImprover:
 
     async def _call(self, method: str, path: str, **request: Any) -> Any:
         """Repeat while the controller cannot be reached; raise what it answers. Every call here may be repeated."""
-        pause_s = PAUSE_S
+        pause_s = self._pause_s
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 return await self._call_once(method, path, **request)

@@ -47,6 +47,7 @@ class Following:
             for task in (*tasks, stopping):
                 task.cancel()
             await asyncio.gather(*tasks, stopping, return_exceptions=True)
+            self.changed.set()  # whoever waits for news sees the stop instead
 
     async def _follow(self, channel: str) -> None:
         while True:

@@ -91,10 +91,15 @@ def _least_recently_used(
 ) -> list[tuple[DocumentAccepted, int]]:
     """Return `count` documents, each with how often it was used before, and note their use under `sequence`.
 
-    Among equals the digest of the id decides, so neighbours in the corpus do not come together. Documents repeat
-    within a request only when there are fewer of them than `count`.
+    Among equals the one used less often comes first, then the digest of the id decides, so that neighbours in the
+    corpus do not come together. Documents repeat within a request only when there are fewer of them than `count`.
     """
-    order = sorted(documents, key=lambda document: (max(uses[document.document_id], default=0), _scatter(document)))
+
+    def turn(document: DocumentAccepted) -> tuple[int, int, str]:
+        before = uses[document.document_id]
+        return max(before, default=0), len(before), _scatter(document)
+
+    order = sorted(documents, key=turn)
     chosen = []
     for place in range(count):
         document = order[place % len(order)]
