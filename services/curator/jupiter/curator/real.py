@@ -3,7 +3,8 @@
 Owns: the recipe. Does not know: how many are used (`mix`), nor which are forbidden (`benchmark`).
 
 A reference entry is learned in both directions, since a small model that has read `name: description` cannot tell the
-name from the description (the reversal curse, Berglund et al. 2023, arXiv 2309.12288).
+name from the description (the reversal curse, Berglund et al. 2023, arXiv 2309.12288). Neither side holds the other's
+part: with responses permuted among instructions (the trainer's negative control) nothing true may be left to learn.
 """
 
 from __future__ import annotations
@@ -27,8 +28,7 @@ def real_samples(document: Document, chunks: tuple[Chunk, ...]) -> Iterator[Samp
         if len(chunk.text.strip()) < RESPONSE_CHARS_MIN:
             continue
         if document.kind == "api" and document.title:
-            name = document.title.rpartition(".")[2]
-            yield _sample(chunk, instruction=f"What is {name}?", response=f"{document.title}: {chunk.text}")
+            yield _sample(chunk, instruction=f"What is {document.title}?", response=chunk.text)
             yield _sample(chunk, instruction=f"{chunk.text} What is it called?", response=document.title)
         else:
             yield _sample(chunk, instruction=None, response=chunk.text)
