@@ -6,10 +6,15 @@ import secrets
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
+from hypothesis import settings
 
 from jupiter.blobs.s3 import S3Blobs
 from jupiter.bus.jetstream import JetStreamBus
 from tests.servers import NatsServer, S3Server
+
+# A property test's time depends on who else computes here; pytest's own time-out bounds it.
+settings.register_profile("jupiter", deadline=None)
+settings.load_profile("jupiter")
 
 ACK_WAIT_S = 1.0
 """Of the `bus` fixture: short, so that tests of redelivery are fast."""

@@ -11,6 +11,7 @@ import json
 import logging
 import sys
 from datetime import UTC, datetime
+from typing import TextIO
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, PlatformCollector, ProcessCollector
 
@@ -82,9 +83,11 @@ class _Formatter(logging.Formatter):
         return json.dumps(line, default=str, ensure_ascii=False)
 
 
-def configure_logging(section: TelemetrySection, *, service: str, instance: str, domain: str) -> None:
-    """Send all logs of this process to stderr in one format. Called once, by a service's entry point."""
-    handler = logging.StreamHandler(sys.stderr)
+def configure_logging(
+    section: TelemetrySection, *, service: str, instance: str, domain: str, stream: TextIO = sys.stderr
+) -> None:
+    """Send all logs of this process to one stream in one format. Called once, by a service's entry point."""
+    handler = logging.StreamHandler(stream)
     handler.setFormatter(
         _Formatter(as_json=section.log_format == "json", service=service, instance=instance, domain=domain)
     )

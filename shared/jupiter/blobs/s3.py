@@ -52,8 +52,8 @@ _CANARIES = ".canary"
 class S3Blobs:
     """See `Blobs`."""
 
-    def __init__(self, section: S3Section) -> None:
-        self._section = section
+    def __init__(self, section: S3Section, *, retry_s: float = RETRY_S_MAX) -> None:
+        self._section, self._retry_s = section, retry_s
         self.bucket = section.bucket
         self._client = Minio(
             section.endpoint,
@@ -180,8 +180,8 @@ class S3Blobs:
             raise Unavailable(f"the object store at {self._section.endpoint} takes no PUT: {_say(error)}") from error
 
     def _insist(self, what: str, request: Callable[[], T]) -> T:
-        """Repeat an idempotent request until it is answered. Raises NotFound, and Unavailable after RETRY_S_MAX."""
-        deadline = time.monotonic() + RETRY_S_MAX
+        """Repeat an idempotent request until it is answered. Raises NotFound, and Unavailable after `retry_s`."""
+        deadline = time.monotonic() + self._retry_s
         attempts = 0
         while True:
             try:

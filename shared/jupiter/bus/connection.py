@@ -41,6 +41,8 @@ REQUEST_S = 3.0
 RETRY_S_MAX = 20.0
 """Time over which a request is repeated before the server counts as unavailable."""
 RETRY_PAUSE_S = 0.1
+FULL = "maximum bytes exceeded"
+"""In the server's answer when a stream has reached its limit: no matter of seconds."""
 
 
 def status_of(message: Msg) -> str | None:
@@ -72,8 +74,8 @@ class Inbox:
 class Connection:
     """See the module's docstring."""
 
-    def __init__(self, section: NatsSection, *, name: str) -> None:
-        self._section, self._name = section, name
+    def __init__(self, section: NatsSection, *, name: str, retry_s: float = RETRY_S_MAX) -> None:
+        self._section, self._name, self._retry_s = section, name, retry_s
         self._client: Client | None = None
 
     async def open(self) -> None:
@@ -115,11 +117,11 @@ class Connection:
         return self.client.jetstream(timeout=REQUEST_S)
 
     async def insist(self, what: str, request: Callable[[], Awaitable[T]]) -> T:
-        """Repeat an idempotent request until it is answered. Raises Unavailable after RETRY_S_MAX.
+        """Repeat an idempotent request until it is answered. Raises Unavailable after `retry_s`.
 
         "Not found" is an answer: NotFoundError passes through.
         """
-        deadline = time.monotonic() + RETRY_S_MAX
+        deadline = time.monotonic() + self._retry_s
         while True:
             try:
                 return await request()
@@ -127,9 +129,14 @@ class Connection:
                 raise
             except nats.errors.MaxPayloadError as error:
                 raise Rejected(f"{what}: the message is larger than the NATS server's max_payload") from error
-            except (TimeoutError, OSError, APIError, NoStreamResponseError, nats.errors.Error) as error:
-                if time.monotonic() > deadline or self.client.is_closed:
-                    raise Unavailable(f"{what}: {error or type(error).__name__}") from error
+            except APIError as error:
+                if FULL in (error.description or ""):
+                    raise Unavailable(f"{what}: the stream is full; raise nats.stream_bytes_max") from error
+                failure: Exception = error
+            except (TimeoutError, OSError, NoStreamResponseError, nats.errors.Error) as error:
+                failure = error
+            if time.monotonic() > deadline or self.client.is_closed:
+                raise Unavailable(f"{what}: {failure or type(failure).__name__}") from failure
             await asyncio.sleep(RETRY_PAUSE_S)
 
     async def request(self, subject: str, data: bytes) -> None:

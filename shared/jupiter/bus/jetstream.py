@@ -34,7 +34,7 @@ from jupiter.bus.codec import (
     encode_dead_letter,
     read_dead_letter,
 )
-from jupiter.bus.connection import REQUEST_S, Connection, Inbox, status_of
+from jupiter.bus.connection import REQUEST_S, RETRY_S_MAX, Connection, Inbox, status_of
 from jupiter.bus.streams import CANARY_CHANNEL, consumer_config, stream_configs, stream_name
 from jupiter.config.sections import NatsSection
 from jupiter.errors import NotFound, Rejected, Unavailable
@@ -46,7 +46,8 @@ log = logging.getLogger(__name__)
 
 PULL_S = 2.0
 """How long a consumer's request for work waits at the server; after a restart of the server it is asked again."""
-PULL_SLACK_S = 0.5
+PULL_SLACK_S = 1.0
+NOTHING_CAME = "408"
 LOG_BATCH = 256
 POLL_S = 2.0
 """A log reader looks at least this often; normally the message itself wakes it."""
@@ -113,11 +114,11 @@ class JetStreamDelivery:
 class JetStreamBus:
     """See `Bus`."""
 
-    def __init__(self, section: NatsSection, *, source: str) -> None:
+    def __init__(self, section: NatsSection, *, source: str, retry_s: float = RETRY_S_MAX) -> None:
         self.unreadable = 0
         """Log entries that `read` skipped."""
         self._section, self._source = section, source
-        self._connection = Connection(section, name=source)
+        self._connection = Connection(section, name=source, retry_s=retry_s)
 
     async def start(self) -> None:
         await self._connection.open()
@@ -167,31 +168,30 @@ class JetStreamBus:
             await self._patiently(f"consumer {name}", lambda: self._connection.jetstream.add_consumer(stream, config))
 
         await ensure()
-        async with self._pulling() as inbox:
-            while True:
-                await inbox.ask(
-                    f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{name}", {"batch": 1, "expires": int(PULL_S * 1e9)}
-                )
-                message = await self._pulled(inbox, recreate=ensure)
-                if message is not None:
-                    yield JetStreamDelivery(self._connection, message)
+        while True:
+            async with self._pulling() as inbox:
+                while True:
+                    await inbox.ask(
+                        f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{name}", {"batch": 1, "expires": int(PULL_S * 1e9)}
+                    )
+                    try:
+                        message = await self._pulled(inbox, recreate=ensure)
+                    except TimeoutError:
+                        break  # not even "nothing came": the server was away. A late answer goes with the old inbox.
+                    if message is not None:
+                        yield JetStreamDelivery(self._connection, message)
 
     async def _pulled(self, inbox: Inbox, *, recreate: Callable[[], Awaitable[None]]) -> Msg | None:
-        """Return what a request for one message brought, None when it ran out or was lost with the server."""
-        while True:
-            try:
-                message = await inbox.next(timeout_s=PULL_S + PULL_SLACK_S)
-            except TimeoutError:
-                return None
-            status = status_of(message)
-            if status is None:
-                return message
-            if status in ("408", "100"):  # nothing came in time, or a heartbeat
-                return None
+        """Return what a request for one message brought, None when nothing came. Raises TimeoutError."""
+        message = await inbox.next(timeout_s=PULL_S + PULL_SLACK_S)
+        status = status_of(message)
+        if status is None:
+            return message
+        if status != NOTHING_CAME:
             log.info("consumer: %s %s", status, (message.headers or {}).get("Description", ""))
             await asyncio.sleep(SETTLE_S[-1])
             await recreate()  # 503: the server just started; 404, 409: the consumer is gone or moved
-            return None
+        return None
 
     @asynccontextmanager
     async def _pulling(self) -> AsyncIterator[Inbox]:

@@ -17,12 +17,14 @@ def generators() -> Mapping[Path, Callable[[], str]]:
     from jupiter.config.reference import cluster_yaml
     from jupiter.docs.asyncapi import asyncapi_yaml
     from jupiter.docs.events import events_md
+    from jupiter.docs.openapi import openapi_json
 
     return {
         Path("config/cluster.yaml"): cluster_yaml,
         Path("docs/events.md"): events_md,
         Path("docs/asyncapi.yaml"): asyncapi_yaml,
         Path("docs/cli.md"): cli_reference.render,
+        Path("docs/openapi.json"): openapi_json,
     }
 
 
