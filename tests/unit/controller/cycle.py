@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from jupiter import keys, manifests
+from jupiter.blobs import Blobs
 from jupiter.blobs.memory import MemoryBlobs
-from jupiter.bus import Receipt
+from jupiter.bus import Bus, Receipt
 from jupiter.bus.codec import now
 from jupiter.bus.memory import MemoryBus
 from jupiter.config import ClusterConfig, DomainConfig, TaskMix
@@ -92,12 +93,22 @@ class MortalBus:
 class Cycle:
     """Servers that outlive every controller, and what the other services would do."""
 
-    def __init__(self, directory: Path, **controller: Any) -> None:
-        self.bus, self.blobs = MemoryBus(), MemoryBlobs()
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        bus: Bus | None = None,
+        blobs: Blobs | None = None,
+        name: str = DOMAIN,
+        **controller: Any,
+    ) -> None:
+        self.bus: Any = bus or MemoryBus()
+        self.blobs: Any = blobs or MemoryBlobs()
+        self.name = name
         improvement = controller.pop("self_improvement", {})
         self.config = ClusterConfig.model_validate(
             {
-                "domain": DOMAIN,
+                "domain": self.name,
                 "data_dir": directory / "data",
                 "self_improvement": {"min_steps_before_replace": 0, "benchmark_samples": 300, **improvement},
                 "controller": {
@@ -109,7 +120,7 @@ class Cycle:
             }
         )
         self.domain = DomainConfig(
-            name=DOMAIN,
+            name=self.name,
             description="for tests",
             tasks=(TaskMix(task="explanation", weight=1), TaskMix(task="question_answer", weight=3)),
         )
@@ -124,38 +135,40 @@ class Cycle:
         return await assemble(runtime, self.domain)
 
     def ledger(self) -> tuple[LedgerEntry, ...]:
-        return read_ledger(self.blobs, DOMAIN)
+        return read_ledger(self.blobs, self.name)
 
     async def events(self, channel: str) -> list[Event]:
-        return [entry.event async for entry in self.bus.read(keys.subject(channel, DOMAIN), follow=False)]
+        return [entry.event async for entry in self.bus.read(keys.subject(channel, self.name), follow=False)]
 
     async def import_base(self) -> None:
         """What a generator does at its first start."""
-        prefix = f"base_models/{DOMAIN}/{digest_of('base')}"
+        prefix = f"base_models/{self.name}/{digest_of('base')}"
         files = self._model(prefix, b"base weights")
         committed = manifests.commit(
-            self.blobs, prefix=prefix, kind="base_model", domain=DOMAIN, work_id="base", files=files, details={}
+            self.blobs, prefix=prefix, kind="base_model", domain=self.name, work_id="base", files=files, details={}
         )
         await self.bus.publish(
-            BaseModelImported(domain=DOMAIN, manifest_key=committed.key, manifest_sha256=committed.sha256, name="base")
+            BaseModelImported(
+                domain=self.name, manifest_key=committed.key, manifest_sha256=committed.sha256, name="base"
+            )
         )
 
     async def save_checkpoint(self, step: int, *, shard_sequence: int = 0) -> CheckpointSaved:
         """What the trainer does every so many steps."""
-        prefix = keys.checkpoint_prefix(DOMAIN, "run1", step)
+        prefix = keys.checkpoint_prefix(self.name, "run1", step)
         state = manifests.upload_bytes(self.blobs, prefix=prefix, name="training_state.json", data=b"{}")
         committed = manifests.commit(
             self.blobs,
             prefix=prefix,
             kind="checkpoint",
-            domain=DOMAIN,
+            domain=self.name,
             work_id=f"run1/{step}",
             files=(*self._model(prefix, b"weights %d" % step), state),
             details={"run": "run1", "step": step},
         )
         saved = CheckpointSaved(
-            domain=DOMAIN,
-            checkpoint_id=digest_of(DOMAIN, "run1", step),
+            domain=self.name,
+            checkpoint_id=digest_of(self.name, "run1", step),
             run="run1",
             step=step,
             tokens_seen=step * 1000,
@@ -176,24 +189,25 @@ class Cycle:
             items(better) if scored is None else scored,
             step=saved.step,
             name=f"{saved.step} against {live.version}",
+            domain=self.name,
             checkpoint_id=saved.checkpoint_id,
             generator_version=live.version,
             generator_manifest_sha256=live.manifest_sha256,
         )
-        prefix = keys.evaluation_prefix(DOMAIN, found.evaluation_id)
+        prefix = keys.evaluation_prefix(self.name, found.evaluation_id)
         ref = manifests.upload_bytes(self.blobs, prefix=prefix, name="report.json", data=canonical_json(found))
         committed = manifests.commit(
             self.blobs,
             prefix=prefix,
             kind="evaluation",
-            domain=DOMAIN,
+            domain=self.name,
             work_id=found.evaluation_id,
             files=(ref,),
             details={},
         )
         await self.bus.publish(
             EvaluationCompleted(
-                domain=DOMAIN,
+                domain=self.name,
                 evaluation_id=found.evaluation_id,
                 checkpoint_id=saved.checkpoint_id,
                 run=saved.run,
@@ -215,7 +229,7 @@ class Cycle:
     async def load(self, entry: LedgerEntry, *, instance: str = "generator-0", failed: str | None = None) -> None:
         """What a generator says after a flip."""
         shared: dict[str, Any] = {
-            "domain": DOMAIN,
+            "domain": self.name,
             "version": entry.version,
             "ledger_sequence": entry.sequence,
             "instance": instance,
@@ -229,7 +243,7 @@ class Cycle:
         """A service's status."""
         fields = {"stage": "working", "time": now(), **status}
         await self.bus.publish(
-            ServiceStatus(domain=DOMAIN, service=service, instance=f"{service}-{instance}", **fields)
+            ServiceStatus(domain=self.name, service=service, instance=f"{service}-{instance}", **fields)
         )
 
     async def publish_documents(self, count: int, *, chunks: int = 2) -> list[str]:
@@ -238,14 +252,14 @@ class Cycle:
         for number in range(count):
             document_id = digest_of("document", number)
             made.append(document_id)
-            await self.bus.publish(accepted(document_id, chunks=chunks))
+            await self.bus.publish(accepted(document_id, chunks=chunks, domain=self.name))
         return made
 
     async def freeze_benchmark(self) -> None:
         """What the evaluator says once."""
         await self.bus.publish(
             BenchmarkFrozen(
-                domain=DOMAIN,
+                domain=self.name,
                 digest=BENCHMARK,
                 manifest_key="benchmarks/x/manifest.json",
                 manifest_sha256=digest_of("m"),
@@ -261,13 +275,13 @@ class Cycle:
         )
 
 
-def accepted(document_id: str, *, chunks: int = 2, split: str = "training") -> DocumentAccepted:
+def accepted(document_id: str, *, chunks: int = 2, split: str = "training", domain: str = DOMAIN) -> DocumentAccepted:
     """A document as the curator announces it."""
     return DocumentAccepted.model_validate(
         {
-            "domain": DOMAIN,
+            "domain": domain,
             "document_id": document_id,
-            "key": keys.document_key(DOMAIN, document_id),
+            "key": keys.document_key(domain, document_id),
             "kind": "text",
             "group": document_id[:8],
             "source": "test",
