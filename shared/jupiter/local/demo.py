@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from jupiter.config import ClusterConfig
@@ -88,7 +89,7 @@ async def _until_decided(cluster: LocalCluster, *, rounds_max: int, say: Say) ->
     """Report each verdict as it comes; return whether one promoted."""
     for number in range(1, rounds_max + 1):
         await cluster.wait_for(
-            lambda seen, number=number: len(seen.all(VerdictReached)) >= number,
+            partial(_has_verdicts, number),
             what=f"verdict {number}",
             timeout_s=ROUND_S_MAX,
         )
@@ -104,6 +105,10 @@ async def _until_decided(cluster: LocalCluster, *, rounds_max: int, say: Say) ->
         if verdict.decision == "PROMOTE":
             return True
     return False
+
+
+def _has_verdicts(number: int, seen: CycleWatch) -> bool:
+    return len(seen.all(VerdictReached)) >= number
 
 
 def _evaluation(seen: CycleWatch, evaluation_id: str) -> EvaluationCompleted:

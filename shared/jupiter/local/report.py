@@ -142,12 +142,12 @@ async def count_lost(bus: Bus, watch: CycleWatch, *, domain: str) -> dict[str, i
     }
     unmade = len(requested - batches - voided) - dead[keys.subject("generation", domain)] - waiting["generation"]
     uncurated = len(batches - shards) - dead[keys.subject("batches", domain)] - waiting["batches"]
-    flips = len(watch.all(GeneratorPromoted)) + len(watch.all(GeneratorRolledBack))
-    entries = {event.ledger_sequence for event in (*watch.all(GeneratorPromoted), *watch.all(GeneratorRolledBack))}
+    flips = [event.ledger_sequence for event in watch.all(GeneratorPromoted)]
+    flips += [event.ledger_sequence for event in watch.all(GeneratorRolledBack)]
     return {
         "requests": max(0, unmade),
         "batches": max(0, uncurated),
         "documents_doubled": len(watch.all(DocumentAccepted))
         - len({e.document_id for e in watch.all(DocumentAccepted)}),
-        "flips_doubled": flips - len(entries),
+        "flips_doubled": len(flips) - len(set(flips)),
     }
