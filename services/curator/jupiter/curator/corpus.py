@@ -92,41 +92,48 @@ class Corpus:
         self._splits[document_id] = "held_out"
 
     def add_training(self, documents: Sequence[Document]) -> None:
-        """Add training documents in stream order; one that is known already changes nothing."""
+        """Add training documents in stream order; one that is known already changes nothing.
+
+        Everything that may fail comes first: an error leaves the corpus as it was, to be tried again.
+        """
         new = {document.document_id: document for document in documents if document.document_id not in self._splits}
-        made: list[Sample] = []
-        for document in new.values():
-            chunks = chunk(document, self._chunk_chars_max)
-            self._splits[document.document_id] = "training"
-            self._documents[document.document_id] = (document.title, document.group, chunks)
-            for passage in chunks:
+        chunked = {key: chunk(document, self._chunk_chars_max) for key, document in new.items()}
+        candidates = [sample for key, document in new.items() for sample in real_samples(document, chunked[key])]
+        made = self._made(candidates)
+        for key, document in new.items():
+            self._splits[key] = "training"
+            self._documents[key] = (document.title, document.group, chunked[key])
+            for passage in chunked[key]:
                 self.vocabulary.update(set(wording.content_words(passage.text)))
-            made.extend(real_samples(document, chunks))
-        self._add_samples(made)
+        for real, sketches in made:
+            self._add(real, sketches)
 
-    def _add_samples(self, samples: Sequence[Sample]) -> None:
-        """Decontaminate and index real samples in bulk; the first of two with equal text stays."""
-        texts = [wording.words(training_text(sample)) for sample in samples]
-        sketches = sketch(texts)
-        responses = sketch([wording.words(sample.response) for sample in samples])
-        kept: list[tuple[Sample, MinHash]] = []
-        for sample, words, whole, response in zip(samples, texts, sketches, responses, strict=True):
-            reason = self._reason_against(sample, words, [whole, response])
-            if reason is not None:
-                self.dropped[reason] += 1
-                continue
-            signature = whole[own_size(len(words))]
-            self._digests.add(digest_of_text(training_text(sample)))
-            self._answers.setdefault(digest_of_text(sample.instruction or ""), sample.response)
-            self.index.add(sample.sample_id, signature)
-            kept.append((sample, signature))
-        counts = self._count_tokens([training_text(sample) for sample, _ in kept])
-        for (sample, signature), tokens in zip(kept, counts, strict=True):
-            self.real[sample.sample_id] = RealSample(sample=sample, tokens=tokens, signature=signature)
+    def _made(self, samples: Sequence[Sample]) -> list[tuple[RealSample, Sequence[Mapping[int, MinHash]]]]:
+        """Sketch and count samples in bulk; with each come the sketches of its text and of its response."""
+        texts = [training_text(sample) for sample in samples]
+        word_lists = [wording.words(text) for text in texts]
+        whole, responses = sketch(word_lists), sketch([wording.words(sample.response) for sample in samples])
+        counts = self._count_tokens(texts)
+        return [
+            (
+                RealSample(sample=sample, tokens=tokens, signature=signatures[own_size(len(words))]),
+                [signatures, response],
+            )
+            for sample, tokens, words, signatures, response in zip(
+                samples, counts, word_lists, whole, responses, strict=True
+            )
+        ]
 
-    def _reason_against(
-        self, sample: Sample, words: tuple[str, ...], sketches: Sequence[Mapping[int, MinHash]]
-    ) -> str | None:
-        if digest_of_text(training_text(sample)) in self._digests:
-            return "exact_duplicate_real"
-        return self._forbidden.overlap(words, sketches)
+    def _add(self, real: RealSample, sketches: Sequence[Mapping[int, MinHash]]) -> None:
+        """Take in a sample unless it may not be trained on; the first of two with equal text stays."""
+        sample, text = real.sample, training_text(real.sample)
+        digest = digest_of_text(text)
+        reason = "exact_duplicate_real" if digest in self._digests else None
+        reason = reason or self._forbidden.overlap(wording.words(text), sketches)
+        if reason is not None:
+            self.dropped[reason] += 1
+            return
+        self._digests.add(digest)
+        self._answers.setdefault(digest_of_text(sample.instruction or ""), sample.response)
+        self.index.add(sample.sample_id, real.signature)
+        self.real[sample.sample_id] = real

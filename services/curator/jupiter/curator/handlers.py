@@ -113,9 +113,23 @@ async def curate_batch(event: BatchGenerated, deps: Deps) -> Sequence[Event]:
         tokens=curated.tokens,
         real_ratio=committed.manifest.details["real_ratio"],
         dropped=dict(curated.dropped),
-        shards=1 + (len(deps.knowledge.history) if deps.knowledge else 0),
+        **_progress_figures(deps),
     )
     return [curated]
+
+
+def _progress_figures(deps: Deps) -> Mapping[str, Any]:
+    """Return how far the run is and how many uses of real samples are left, as of the last shard read."""
+    if deps.knowledge is None:
+        return {}
+    corpus, history = deps.knowledge.corpus, deps.knowledge.history
+    uses_left = sum(max(0, deps.settings.real_repeats_max - history.real_uses[key]) for key in corpus.real)
+    return {
+        "shards_before": len(history),
+        "documents": len(corpus),
+        "real_samples": len(corpus.real),
+        "real_uses_left": uses_left,
+    }
 
 
 def _read_batch(deps: Deps, event: BatchGenerated) -> tuple[Manifest, list[Sample], list[Rejection]]:

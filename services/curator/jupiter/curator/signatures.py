@@ -109,7 +109,7 @@ def unpack(data: bytes) -> dict[str, MinHash]:
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as archive:
             ids, values = archive["ids"], archive["values"]
-    except (KeyError, zipfile.BadZipFile) as error:
+    except (KeyError, ValueError, zipfile.BadZipFile) as error:
         raise ValueError(f"not a signature file: {error}") from error
     if values.shape != (len(ids), PERMUTATIONS):
         raise ValueError(f"signatures have shape {values.shape}; {(len(ids), PERMUTATIONS)} was expected")
