@@ -42,6 +42,7 @@ class Freezer:
     build: BuildBenchmark
     open_sessions: Callable[[], SessionRunner | None]
     look_s: float = LOOK_S
+    _said: str = ""
 
     async def run(self) -> None:
         """Adopt or freeze the benchmark and announce it; publishing again after a restart is harmless."""
@@ -125,6 +126,9 @@ class Freezer:
         return await asyncio.to_thread(freeze, self.runtime.blobs, benchmark)
 
     async def _say_waiting(self, missing: str, corpus: CorpusLog) -> None:
+        if missing != self._said:
+            log.info("no benchmark yet: %s", missing)
+            self._said = missing
         await self.runtime.status(
             "waiting",
             detail=f"benchmark: {missing}",
