@@ -44,7 +44,7 @@ log = logging.getLogger(__name__)
 D = TypeVar("D")
 
 EXIT_GRACE_S = 10.0
-"""After a signal and the drain, time until the process is ended even if a thread hangs."""
+"""After the drain, or an error, time until the process is ended even if a thread hangs."""
 CONNECT_S_MAX = 120.0
 """Time that the bus and the object store may take to come up before the service gives up."""
 CONNECT_PAUSE_S = 1.0
@@ -308,9 +308,11 @@ async def run_service(*, name: str, config: ClusterConfig, setup: Setup[D]) -> N
             await serve(runtime, parts)
     except JupiterError as error:
         log.error("%s ends: %s", name, error)  # noqa: TRY400 — the message says it; a traceback would hide it
+        _end_by_force_after(EXIT_GRACE_S, code=1)
         raise SystemExit(1) from error
     except Exception as error:
         log.exception("%s ends on an unexpected error", name)
+        _end_by_force_after(EXIT_GRACE_S, code=1)
         raise SystemExit(1) from error
     finally:
         await runtime.bus.close()
@@ -336,14 +338,19 @@ async def _connect(runtime: Runtime) -> bool:
 
 
 def _stop_on_signals(runtime: Runtime) -> None:
-    """Let SIGTERM and SIGINT set `stop`, and end the process for good if a thread then hangs."""
+    """Let SIGTERM and SIGINT set `stop`."""
 
     def received(number: signal.Signals) -> None:
         log.info("%s: draining", number.name)
         runtime.stop.set()
-        guard = threading.Timer(runtime.pauses.drain_s + EXIT_GRACE_S, os._exit, args=(1,))
-        guard.daemon = True
-        guard.start()
+        _end_by_force_after(runtime.pauses.drain_s + EXIT_GRACE_S, code=128 + number)
 
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, received, number)
+
+
+def _end_by_force_after(seconds: float, *, code: int) -> None:
+    """End the process by then even if a thread hangs: the interpreter waits for threads, and nobody else would."""
+    guard = threading.Timer(seconds, os._exit, args=(code,))
+    guard.daemon = True
+    guard.start()

@@ -130,7 +130,7 @@ def test_a_killed_s3_server_loses_no_commit(tmp_path_factory: pytest.TempPathFac
     server = S3Server(tmp_path_factory.mktemp("mortal-s3"))
     server.start()
     try:
-        blobs = S3Blobs(server.section())
+        blobs = S3Blobs(server.section(), retry_s=60)
         blobs.start()
 
         def commit(number: int) -> bool:
