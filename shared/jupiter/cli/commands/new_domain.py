@@ -21,7 +21,7 @@ description: {description}
 # What the generator makes from a passage of your documents, and how often (relative weights).
 tasks:
   - {{task: question_answer, weight: 3}}
-  - {{task: explanation, weight: 2}}
+  - {{task: rewrite, weight: 2}}
 
 audiences: [a beginner, an experienced engineer]
 difficulties: [basic, advanced]

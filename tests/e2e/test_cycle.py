@@ -1,0 +1,264 @@
+"""The whole cycle on one machine: real nats-server, real S3, five real service processes, a tiny model."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import nats
+import pytest
+
+from jupiter import manifests
+from jupiter.config import ClusterConfig
+from jupiter.config.loading import settings_as_environment
+from jupiter.events import (
+    BatchGenerated,
+    BenchmarkFrozen,
+    CheckpointSaved,
+    DocumentAccepted,
+    EvaluationCompleted,
+    GeneratorLoaded,
+    GeneratorLoadFailed,
+    GeneratorPromoted,
+    GeneratorRolledBack,
+    ShardCurated,
+    VerdictReached,
+)
+from jupiter.ledger import current, read_ledger
+from jupiter.local.cluster import LocalCluster
+from jupiter.local.watch import CycleWatch
+from jupiter.orchestrator import SelfImprover
+from tests.e2e.cycle import (
+    DOMAIN,
+    ROOT,
+    WAIT_S,
+    check_nothing_lost_or_doubled,
+    cluster_of,
+    kill_9,
+    prepare,
+    until,
+)
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ClusterConfig:
+    monkeypatch.chdir(tmp_path)
+    return prepare(tmp_path)
+
+
+@pytest.fixture
+async def cluster(config: ClusterConfig) -> AsyncIterator[LocalCluster]:
+    async with cluster_of(config) as cluster:
+        await cluster.start()
+        yield cluster
+
+
+async def wait(cluster: LocalCluster, condition: Any, what: str) -> None:
+    await cluster.wait_for(condition, what=what, timeout_s=WAIT_S)
+
+
+async def wait_for_verdict(cluster: LocalCluster) -> VerdictReached:
+    await wait(cluster, lambda seen: seen.all(VerdictReached), "the first verdict")
+    return cluster.watch.all(VerdictReached)[0]
+
+
+def made_by(seen: CycleWatch, version: int) -> list[BatchGenerated]:
+    return [batch for batch in seen.all(BatchGenerated) if batch.generator_version == version]
+
+
+async def test_from_documents_to_a_promotion_and_back_again(cluster: LocalCluster, config: ClusterConfig) -> None:
+    await wait(cluster, lambda seen: seen.all(BenchmarkFrozen), "a frozen benchmark")
+    await wait(cluster, lambda seen: seen.all(ShardCurated), "the first shard")
+    await wait(cluster, lambda seen: seen.all(CheckpointSaved), "the first checkpoint")
+    verdict = await wait_for_verdict(cluster)
+
+    improver = SelfImprover(cluster.config, None)
+    await improver.promote(evaluation_id=verdict.evaluation_id, force=True)
+    await wait(
+        cluster,
+        lambda seen: any(load.version == 2 for load in seen.all(GeneratorLoaded)),
+        "the hot reload of version 2",
+    )
+    link = config.data_dir / "generators" / "current"
+    assert link.resolve().name == "generator_v2"
+    await wait(cluster, lambda seen: made_by(seen, 2), "a batch of version 2")
+    await wait(
+        cluster,
+        lambda seen: any(shard.generator_version == 2 for shard in seen.all(ShardCurated)),
+        "a shard of version 2",
+    )
+
+    await improver.rollback_generator()
+    await wait(cluster, lambda seen: seen.all(GeneratorRolledBack), "the rollback")
+    back = cluster.watch.all(GeneratorRolledBack)[0]
+    assert (back.version, back.previous_version) == (1, 2)
+    await wait(
+        cluster,
+        lambda seen: any(load.ledger_sequence == back.ledger_sequence for load in seen.all(GeneratorLoaded)),
+        "version 1 to serve again",
+    )
+    before = len(made_by(cluster.watch, 1))
+    await wait(cluster, lambda seen: len(made_by(seen, 1)) > before, "a batch of version 1 again")
+    assert link.resolve().name == "generator_v1"
+    await cluster.drain()
+    await check_nothing_lost_or_doubled(cluster)
+
+
+async def test_a_document_of_any_nats_client_reaches_a_shard_and_a_malformed_one_the_dead_letters(
+    cluster: LocalCluster,
+) -> None:
+    text = "Return the boiling point of a liquid at a pressure given in hectopascal, in degrees Celsius."
+    published = {
+        "text": text,
+        "source": "urn:kitchen:boiling",
+        "title": "kitchen.boil",
+        "kind": "api",
+        "split": "training",
+    }
+    client = await nats.connect(cluster.config.nats.url)
+    await client.publish(f"documents.{DOMAIN}", json.dumps(published).encode())
+    await client.publish(f"documents.{DOMAIN}", b'{"text": "no source"}')
+    await client.publish(f"documents.{DOMAIN}", b"\xff not even text")
+    await client.drain()
+
+    def accepted(seen: CycleWatch) -> list[str]:
+        return [event.document_id for event in seen.all(DocumentAccepted) if event.source == published["source"]]
+
+    await wait(cluster, accepted, "the document to be accepted")
+    [document_id] = accepted(cluster.watch)
+    found: dict[str, ShardCurated] = {}
+
+    def in_a_shard(seen: CycleWatch) -> bool:
+        for shard in seen.all(ShardCurated):
+            if shard.shard_id not in found:
+                found[shard.shard_id] = shard
+                details = manifests.read(cluster.blobs, shard.manifest_key).manifest.details
+                if document_id in details["real_documents"]:
+                    return True
+        return False
+
+    await wait(cluster, in_a_shard, "a shard that holds the document")
+    letters = await cluster.bus.dead_letters()
+    assert len(letters) == 2
+    assert all(letter.subject == f"documents.{DOMAIN}" and letter.reason for letter in letters)
+
+
+@pytest.mark.parametrize("turn", range(4))
+async def test_kill_9_after_every_step_of_the_commit_rule(turn: int, config: ClusterConfig, tmp_path: Path) -> None:
+    """Each service dies once, each after another step; four turns see every service die after every step."""
+    steps = ("blobs", "manifest", "event", "ack")
+    services = ("generator", "curator", "trainer", "evaluator")
+    crashes = {
+        service: {
+            "JUPITER_CRASH_AFTER": steps[(turn + place) % len(steps)],
+            "JUPITER_CRASH_MARKER": str(tmp_path / f"crashed-{service}"),
+        }
+        for place, service in enumerate(services)
+    }
+    async with cluster_of(config, **crashes) as cluster:
+        await cluster.start()
+        await wait_for_verdict(cluster)
+        await wait(cluster, lambda seen: len(seen.all(EvaluationCompleted)) > 1, "the cycle to go on after the crashes")
+        await cluster.drain()
+        await check_nothing_lost_or_doubled(cluster)
+        died = {notice.name for notice in cluster.events if notice.what == "died"}
+    crashed = {service for service in services if (tmp_path / f"crashed-{service}").exists()}
+    assert died == crashed
+    # The trainer reads its shards as a log and acks nothing, so that one step does not exist for it.
+    assert crashed >= set(services) - {"trainer"}
+
+
+def is_back(cluster: LocalCluster, name: str) -> bool:
+    process = cluster.processes[name]
+    return process.restarts == 1 and process.state == "ready"
+
+
+async def test_kill_9_of_every_process_while_it_works(cluster: LocalCluster) -> None:
+    await wait(cluster, lambda seen: seen.all(ShardCurated), "the first shard")
+    for name in cluster.processes:
+        kill_9(cluster, name)
+        await until(lambda name=name: is_back(cluster, name), what=f"{name} to be back")  # type: ignore[misc]
+    shards = len(cluster.watch.all(ShardCurated))
+    await wait(cluster, lambda seen: len(seen.all(ShardCurated)) > shards, "a shard after all were killed")
+    checkpoints = len(cluster.watch.all(CheckpointSaved))
+    await wait(cluster, lambda seen: len(seen.all(CheckpointSaved)) > checkpoints, "a checkpoint after all were killed")
+    await wait_for_verdict(cluster)
+    said = [notice.text for notice in cluster.events if notice.what == "died"]
+    assert [text.split()[0] for text in said] == list(cluster.processes)
+    await cluster.drain()
+    await check_nothing_lost_or_doubled(cluster)
+
+
+async def test_a_candidate_corrupted_after_its_evaluation_is_rolled_back_while_the_old_version_serves(
+    cluster: LocalCluster,
+) -> None:
+    verdict = await wait_for_verdict(cluster)
+    evaluation = next(
+        event for event in cluster.watch.all(EvaluationCompleted) if event.evaluation_id == verdict.evaluation_id
+    )
+    checkpoint = next(
+        event for event in cluster.watch.all(CheckpointSaved) if event.checkpoint_id == evaluation.checkpoint_id
+    )
+    weights = manifests.read(cluster.blobs, checkpoint.manifest_key).manifest.file("model/model.safetensors")
+    data = bytearray(await asyncio.to_thread(cluster.blobs.get, weights.key))
+    data[-1] ^= 1
+    await asyncio.to_thread(cluster.blobs.put, weights.key, bytes(data))
+
+    await SelfImprover(cluster.config, None).promote(evaluation_id=verdict.evaluation_id, force=True)
+    await wait(cluster, lambda seen: seen.all(GeneratorRolledBack), "the automatic rollback")
+    assert [event.version for event in cluster.watch.all(GeneratorPromoted)] == [1, 2]
+    assert cluster.watch.all(GeneratorLoadFailed)[0].version == 2
+    assert not [load for load in cluster.watch.all(GeneratorLoaded) if load.version == 2]
+    live = current(await asyncio.to_thread(read_ledger, cluster.blobs, DOMAIN))
+    assert live is not None
+    assert (live.version, live.action) == (1, "rolled_back")
+    before = len(made_by(cluster.watch, 1))
+    await wait(cluster, lambda seen: len(made_by(seen, 1)) > before, "version 1 to generate on")
+    assert not made_by(cluster.watch, 2)
+
+
+def up(config: ClusterConfig, log: Path) -> subprocess.Popen[bytes]:
+    """Start `jupiter up` as a user would, in a process of its own."""
+    command = [sys.executable, "-m", "jupiter.cli", "up"]
+    environment = {**settings_as_environment(config), "PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}
+    with log.open("ab") as output:
+        return subprocess.Popen(command, stdout=output, stderr=output, env=environment)
+
+
+async def test_ctrl_c_drains_and_the_next_start_goes_on(config: ClusterConfig, tmp_path: Path) -> None:
+    def state() -> dict[str, Any]:
+        path = config.data_dir / "pipeline_state.json"
+        return dict(json.loads(path.read_bytes())) if path.exists() else {"current_epoch": 0}
+
+    log = tmp_path / "up.log"
+    first = up(config, log)
+    await until(lambda: state()["current_epoch"] >= 1 or first.poll() is not None, what="the first evaluation")
+    assert first.poll() is None, log.read_text()
+    first.send_signal(signal.SIGINT)
+    assert await asyncio.to_thread(first.wait, 60) == 0
+    assert "the next `jupiter up` goes on from here" in log.read_text()
+    epochs = state()["current_epoch"]
+
+    second = up(config, log)
+    try:
+        await until(lambda: state()["current_epoch"] > epochs or second.poll() is not None, what="the next evaluation")
+        assert second.poll() is None, log.read_text()
+    finally:
+        second.send_signal(signal.SIGTERM)
+    assert await asyncio.to_thread(second.wait, 60) == 0
+    steps = [epoch["step"] for epoch in state()["epochs"]]
+    assert steps == sorted(set(steps)), "an evaluation was done again"
+
+    async with cluster_of(config) as cluster:
+        await cluster.start()
+        await until(lambda: len(cluster.watch.all(EvaluationCompleted)) > epochs, what="the streams to be read")
+        await cluster.drain()
+        await check_nothing_lost_or_doubled(cluster)
