@@ -6,6 +6,7 @@ Owns: the key and subject grammar (DESIGN §1 and §4). Does not know: what is i
 from __future__ import annotations
 
 __all__ = [
+    "base_model_prefix",
     "batch_prefix",
     "benchmark_prefix",
     "checkpoint_prefix",
@@ -23,6 +24,11 @@ __all__ = [
 
 def document_key(domain: str, document_id: str) -> str:
     return f"documents/{domain}/{document_id}"
+
+
+def base_model_prefix(domain: str, digest: str) -> str:
+    """`digest` is taken over the digests of the model's files."""
+    return f"base_models/{domain}/{digest}"
 
 
 def batch_prefix(domain: str, request_id: str) -> str:

@@ -96,6 +96,10 @@ class GeneratorSection(Section):
     """`auto`: cuda, else mps, else cpu."""
     batch_size: int = Field(default=64, ge=1, le=1024)
     """Prompts generated together."""
+    keep_previous: bool = True
+    """Keep the version before the current one in memory, so that a rollback is instant. Off where memory is short."""
+    local_versions_max: int = Field(default=3, ge=1)
+    """Versions kept in `models_dir`, the oldest removed first; never the base, the current or the previous one."""
     attestation_tolerance: float = Field(default=0.25, gt=0)
     """Largest absolute difference of a golden token's log-probability (nats) from the recorded one. Measured in bf16:
     0 on one machine whatever the threads, 0.06 between instruction sets; another seed's or layer's weights: above 1."""

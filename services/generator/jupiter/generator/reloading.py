@@ -1,0 +1,204 @@
+"""Hot reload (DESIGN §5): fetch beside, load, attest, switch; or say why not and go on serving.
+
+Owns: following the ledger and the order of these steps. Does not know: engines' insides, requests.
+
+The ledger is the truth; an event on `generators.<domain>` only says that it is worth reading. So a late joiner, a
+missed event and a rollback all take the same way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from jupiter import keys, ledger, manifests
+from jupiter.compute import ComputeLease
+from jupiter.errors import JupiterError, Unavailable
+from jupiter.events import Event, GeneratorLoaded, GeneratorLoadFailed
+from jupiter.generator.engines import Engine
+from jupiter.generator.serving import Served, Serving
+from jupiter.generator.turns import Turns, compute
+from jupiter.generator.versions import Versions
+from jupiter.ledger import LedgerEntry
+from jupiter.service import Runtime
+
+__all__ = ["Reloader"]
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+LOAD_RETRY_S = 30.0
+"""Pause before a version that failed to load is fetched and tried again: the fault may have been this machine's."""
+STORE_PAUSE_S = 1.0
+"""Pause before the store or the bus is asked again while it is down."""
+REASON_CHARS_MAX = 2_000
+BASE_VERSION = 1
+
+
+@dataclass(kw_only=True)
+class Reloader:
+    """Makes the ledger's current version the one that serves here."""
+
+    runtime: Runtime
+    engine: Engine
+    lease: ComputeLease
+    serving: Serving
+    versions: Versions
+    _worth_a_look: asyncio.Event = field(default_factory=asyncio.Event)
+    _adopted_sequence: int = 0
+
+    def look(self) -> None:
+        """Have the ledger read soon."""
+        self._worth_a_look.set()
+
+    async def run(self) -> None:
+        """Adopt what the ledger says, whenever it is worth a look, until the service stops."""
+        tasks = [asyncio.create_task(self._follow_events()), asyncio.create_task(self._adopt_forever())]
+        stopping = asyncio.create_task(self.runtime.stop.wait())
+        try:
+            done, _ = await asyncio.wait([*tasks, stopping], return_when=asyncio.FIRST_COMPLETED)
+            for task in done - {stopping}:
+                task.result()  # only an error ends one of them: let it end the service
+        finally:
+            for ending in (*tasks, stopping):
+                ending.cancel()
+            await asyncio.gather(*tasks, stopping, return_exceptions=True)
+
+    async def _follow_events(self) -> None:
+        """Look whenever a promotion or rollback is announced."""
+        subject = keys.subject("generators", self.runtime.domain)
+        after = await self._patiently(lambda: self.runtime.bus.last_sequence("generators"))
+        self.look()  # only now: what is announced from here on is seen
+        while True:
+            try:
+                async for announced in self.runtime.bus.read(subject, after=after):
+                    after = announced.sequence
+                    self.look()
+            except Unavailable as error:
+                log.warning("events wait: %s", error)
+            await asyncio.sleep(STORE_PAUSE_S)
+
+    async def _adopt_forever(self) -> None:
+        retry_s: float | None = None
+        while True:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._worth_a_look.wait(), retry_s)
+            self._worth_a_look.clear()
+            try:
+                entry = ledger.current(await self.read_ledger())
+                adopted = entry is None or await self.adopt(entry)
+                retry_s = None if adopted else LOAD_RETRY_S
+            except Unavailable as error:
+                log.warning("reload waits: %s", error)
+                retry_s = STORE_PAUSE_S
+
+    async def read_ledger(self) -> tuple[LedgerEntry, ...]:
+        return await asyncio.to_thread(ledger.read_ledger, self.runtime.blobs, self.runtime.domain)
+
+    async def adopt(self, entry: LedgerEntry) -> bool:
+        """Serve what `entry` names; False (and GeneratorLoadFailed) when it cannot be. Raises Unavailable."""
+        if entry.sequence == self._adopted_sequence:
+            return True
+        started = time.monotonic()
+        try:
+            served = await self._in_memory(entry)
+        except Unavailable:
+            raise
+        except (JupiterError, OSError, RuntimeError, MemoryError) as error:
+            await self._failed(entry, f"{type(error).__name__}: {error}")
+            return False
+        released = self.serving.switch(served)
+        self._adopted_sequence = entry.sequence
+        seconds = round(time.monotonic() - started, 3)
+        log.info("version %d serves, %.1f s after it was seen", entry.version, seconds)
+        await self._tidy(entry, released)
+        await self._publish(
+            GeneratorLoaded(
+                domain=self.runtime.domain,
+                version=entry.version,
+                ledger_sequence=entry.sequence,
+                instance=self.runtime.instance,
+                manifest_sha256=entry.manifest_sha256,
+                seconds=seconds,
+            )
+        )
+        await self.runtime.status("idle", detail=f"serving version {entry.version}", version=entry.version)
+        return True
+
+    async def _in_memory(self, entry: LedgerEntry) -> Served:
+        """Return the version, loaded and attested; one kept for a rollback was attested when it was loaded."""
+        kept = self.serving.find(entry.version, entry.manifest_sha256)
+        if kept is not None:
+            return kept
+        about = f"version {entry.version}"
+        await self.runtime.status("loading", detail=f"fetching {about}", **self._figures())
+        committed = await asyncio.to_thread(
+            manifests.read, self.runtime.blobs, entry.manifest_key, sha256=entry.manifest_sha256
+        )
+        directory = await asyncio.to_thread(self.versions.fetch, self.runtime.blobs, entry.version, committed)
+        await self.runtime.status("loading", detail=f"loading and attesting {about}", **self._figures())
+        tolerance = self.runtime.config.generator.attestation_tolerance
+
+        def load_and_attest(turns: Turns) -> Served:
+            handle = self.engine.load(directory)
+            try:
+                turns.between()
+                self.engine.attest(handle, directory, tolerance=tolerance)
+            except BaseException:
+                self.engine.release(handle)
+                raise
+            return Served(version=entry.version, manifest_sha256=entry.manifest_sha256, handle=handle)
+
+        return await compute(self.lease, "loading", load_and_attest)
+
+    async def _failed(self, entry: LedgerEntry, reason: str) -> None:
+        """Report, and forget the files: they may be damaged here while the store's are good."""
+        serving = self.serving.current
+        log.error(
+            "version %d is not served, %s goes on: %s",
+            entry.version,
+            f"version {serving.version}" if serving else "nothing",
+            reason,
+        )
+        await asyncio.to_thread(self.versions.discard, entry.version)
+        await self._publish(
+            GeneratorLoadFailed(
+                domain=self.runtime.domain,
+                version=entry.version,
+                ledger_sequence=entry.sequence,
+                instance=self.runtime.instance,
+                reason=reason[:REASON_CHARS_MAX],
+            )
+        )
+        await self.runtime.status("idle", detail=f"version {entry.version} failed to load", **self._figures())
+
+    async def _tidy(self, entry: LedgerEntry, released: list[Served]) -> None:
+        """Everything that may follow the switch: the link, memory and disk."""
+        previous = self.serving.previous
+        keep = {BASE_VERSION, entry.version} | ({previous.version} if previous else set())
+        await asyncio.to_thread(self.versions.point_current, entry.version)
+        for served in released:
+            await asyncio.to_thread(self.engine.release, served.handle)
+        versions_max = self.runtime.config.generator.local_versions_max
+        await asyncio.to_thread(self.versions.prune, keep=keep, versions_max=versions_max)
+
+    def _figures(self) -> dict[str, Any]:
+        return {"version": self.serving.current.version} if self.serving.current else {}
+
+    async def _publish(self, event: Event) -> None:
+        await self._patiently(lambda: self.runtime.bus.publish(event))
+
+    async def _patiently(self, action: Callable[[], Awaitable[T]]) -> T:
+        """Repeat `action` until the bus is there."""
+        while True:
+            try:
+                return await action()
+            except Unavailable as error:
+                log.warning("reload waits: %s", error)
+                await asyncio.sleep(STORE_PAUSE_S)
