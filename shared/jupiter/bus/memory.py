@@ -207,7 +207,9 @@ class MemoryBus:
 
     async def backlog(self, subject: str, *, durable: str) -> int:
         stream = self._stream(channel_of(subject))
-        consumer = self._consumers.get((channel_of(subject), consumer_name(durable, subject)), _Consumer())
+        consumer = self._consumers.get((channel_of(subject), consumer_name(durable, subject)))
+        if consumer is None:
+            return 0
         fresh = [s for s, m in stream.messages.items() if s > consumer.position and matches(subject, m.subject)]
         return len(fresh) + len(consumer.due_at)
 

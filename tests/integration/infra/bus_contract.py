@@ -216,6 +216,18 @@ async def a_buried_message_can_be_read_replayed_and_dropped(bus: Bus, domain: st
         await bus.replay_dead_letter(letter.sequence)
 
 
+async def a_backlog_counts_what_is_not_acked(bus: Bus, domain: str) -> None:
+    subject = f"shards.{domain}"
+    for number in range(3):
+        await bus.publish(shard(domain, number))
+    assert await bus.backlog(subject, durable="worker") == 0  # it never consumed
+    work = bus.consume(subject, durable="worker", max_ack_pending=1)
+    delivery = await first(work)
+    assert await bus.backlog(subject, durable="worker") == 3
+    await delivery.ack()
+    assert await bus.backlog(subject, durable="worker") == 2
+
+
 async def an_oversize_event_is_a_clear_error(bus: Bus, domain: str) -> None:
     with pytest.raises(Rejected, match="an event may have 65536"):
         await bus.publish(accepted(domain, "x" * 70_000))
@@ -239,6 +251,7 @@ CONTRACT = (
     an_unreadable_entry_is_skipped_in_a_log,
     only_the_last_status_is_kept,
     a_buried_message_can_be_read_replayed_and_dropped,
+    a_backlog_counts_what_is_not_acked,
     an_oversize_event_is_a_clear_error,
     a_ready_bus_says_so,
 )
