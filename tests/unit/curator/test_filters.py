@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from jupiter.curator.candidate import Candidate
 from jupiter.curator.filters import Filter, filter_types
@@ -387,6 +389,31 @@ def test_what_a_later_filter_dropped_does_not_shadow_its_duplicates() -> None:
     contaminated = sample(f"{GOOD} {BENCHMARK_TEXT}")
     judged = judge(context(contaminated, sample(GOOD)))
     assert [accepted.candidate.sample.response for accepted in judged.accepted] == [GOOD]
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.one_of(st.none(), st.text(max_size=60)),
+            st.one_of(st.text(max_size=80), st.sampled_from([GOOD, PASSAGE, "json.dumps", "```python\nx = (\n```"])),
+            st.sampled_from(["stop", "length"]),
+            st.sampled_from(["question_answer", "code"]),
+            st.one_of(st.none(), st.just("assert True")),
+        ),
+        max_size=4,
+    )
+)
+@settings(max_examples=60, deadline=None)
+def test_whatever_a_generator_writes_gets_a_verdict(
+    written: list[tuple[str | None, str, str, str, str | None]],
+) -> None:
+    samples = [
+        sample(response, instruction, finish_reason=finish, task=task, test=test, seed=seed)
+        for seed, (instruction, response, finish, task, test) in enumerate(written)
+    ]
+    judged = judge(context(*samples))
+    assert len(judged.accepted) + len(judged.rejected) == len(samples)
+    assert all(rejection.reason for rejection in judged.rejected)
 
 
 def test_every_rejection_is_counted_once_with_its_filter() -> None:

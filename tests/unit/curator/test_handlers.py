@@ -226,6 +226,29 @@ async def test_when_all_real_data_is_used_up_the_batch_is_held_until_more_is_pub
     assert event.accepted > 0
 
 
+async def test_a_withdrawn_document_is_as_if_it_had_never_been() -> None:
+    bus, blobs = MemoryBus(), MemoryBlobs()
+    deps = await world(bus, blobs)
+    blobs.delete(keys.document_key(DOMAIN, document().document_id))
+    event = await curate(deps, commit_batch(blobs, [sample(GOOD)]))
+    assert event.dropped == {"unknown_document": 1}
+    assert document().document_id not in manifest_of(blobs, event).details["real_documents"]
+
+
+async def test_with_an_earlier_shard_lost_the_curator_waits_instead_of_doubling_data() -> None:
+    bus, blobs = MemoryBus(), MemoryBlobs()
+    deps = await world(bus, blobs)
+    lost = manifest_of(blobs, await curate(deps, commit_batch(blobs, [sample(GOOD)]))).file(SIGNATURES_FILE)
+    data = blobs.get(lost.key)
+    blobs.delete(lost.key)
+    batch = commit_batch(blobs, [sample(GOOD, seed=3)], sequence=2)
+    with pytest.raises(Retry, match="restore the object") as waiting:
+        await curate_batch(batch, deps)
+    assert waiting.value.counts is False
+    blobs.put(lost.key, data)
+    assert (await curate(deps, batch)).dropped == {"exact_duplicate": 1}
+
+
 async def test_a_broken_batch_is_rejected_for_good() -> None:
     bus, blobs = MemoryBus(), MemoryBlobs()
     deps = await world(bus, blobs)

@@ -37,6 +37,8 @@ log = logging.getLogger(__name__)
 BATCH_FILE = "samples.jsonl.zst"
 HOLD_S = 5.0
 """Before a batch that waits for real data is looked at again."""
+BLOCKED_S = 15.0
+"""Before a curator that cannot read an earlier shard tries again."""
 SAMPLES_MAX = 100_000
 """A batch with more lines is no batch of ours: a request asks for at most 256."""
 
@@ -171,7 +173,13 @@ async def _up_to_date(deps: Deps) -> Knowledge:
     async def progress(done: int, total: int, unit: str) -> None:
         await runtime.status("reading", detail=f"reading {unit}", done=done, total=total, unit=unit)
 
-    await catch_up(deps.knowledge, bus=runtime.bus, blobs=runtime.blobs, domain=runtime.domain, progress=progress)
+    try:
+        await catch_up(deps.knowledge, bus=runtime.bus, blobs=runtime.blobs, domain=runtime.domain, progress=progress)
+    except (IntegrityError, NotFound) as error:
+        # No fault of this batch: without the earlier shards duplicates and repeats cannot be counted. Wait for help.
+        reason = f"an earlier shard cannot be read, so nothing can be compared with it: {error}; restore the object"
+        await runtime.status("blocked", detail=reason)
+        raise Retry(reason, delay_s=BLOCKED_S, counts=False) from error
     return deps.knowledge
 
 

@@ -22,7 +22,7 @@ from jupiter.curator.history import History
 from jupiter.curator.shard import SAMPLES_FILE, SIGNATURES_FILE
 from jupiter.curator.signatures import unpack
 from jupiter.curator.tokens import TokenCounter, read_token_counter
-from jupiter.errors import IntegrityError, Retry
+from jupiter.errors import IntegrityError, NotFound, Retry
 from jupiter.events import DocumentAccepted, ShardCurated
 from jupiter.records import Document
 from jupiter.sample_files import read_parquet
@@ -93,13 +93,19 @@ async def _read_documents(corpus: Corpus, *, bus: Bus, blobs: Blobs, domain: str
 
 def _take_documents(corpus: Corpus, blobs: Blobs, accepted: Sequence[DocumentAccepted]) -> None:
     """Fetch the training documents side by side, then add all in stream order."""
-    keys_wanted = [event.key for event in accepted if event.split == "training"]
+
+    def body(event: DocumentAccepted) -> bytes | None:
+        try:
+            return blobs.get(event.key)
+        except NotFound:  # withdrawn since: samples of it are then of an unknown document
+            return None
+
     with ThreadPoolExecutor(max_workers=FETCHES_MAX) as pool:
-        bodies = list(pool.map(blobs.get, keys_wanted))
+        bodies = list(pool.map(body, [event for event in accepted if event.split == "training"]))
     for event in accepted:
         if event.split == "held_out":
             corpus.add_held_out(event.document_id)
-    corpus.add_training([Document.model_validate_json(body) for body in bodies])
+    corpus.add_training([Document.model_validate_json(data) for data in bodies if data is not None])
 
 
 async def _read_shards(history: History, *, bus: Bus, blobs: Blobs, domain: str, progress: Progress) -> None:
