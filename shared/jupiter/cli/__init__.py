@@ -29,25 +29,25 @@ class Settings:
     """Single settings, `trainer.seed=1`; they win over everything."""
 
 
-# name -> (module under jupiter.cli, its one-line help). The help stands here so that the list of commands
+# name -> (module under jupiter.cli.commands, its one-line help). The help stands here so that the list of commands
 # needs no import; a test compares it with the command's own.
 COMMANDS: dict[str, tuple[str, str]] = {
-    "up": ("commands.up", "Run everything on this machine: the servers and the five services."),
+    "up": ("up", "Run everything on this machine: the servers and the five services."),
     "demo": ("demo", "Run the whole self-improvement cycle for real, with a report."),
-    "run": ("commands.run", "Run one service in this process, as in a cluster."),
-    "status": ("commands.status", "Show what every part of the cycle is doing."),
-    "publish": ("commands.publish", "Publish documents of yours to a domain."),
-    "samples": ("commands.samples", "Show the newest samples, and why others were rejected."),
-    "evaluations": ("commands.evaluations", "List the evaluations and their verdicts."),
-    "promote": ("commands.promote", "Make an evaluated checkpoint the generator."),
-    "rollback": ("commands.rollback", "Make an earlier version the generator again."),
-    "history": ("commands.history", "Show which version was the generator, when and why."),
-    "plot": ("commands.plot", "Draw the scores, the threshold and the promotions as PNG."),
-    "dead-letters": ("commands.dead_letters", "List, replay or drop messages that nobody could handle."),
-    "new-domain": ("commands.new_domain", "Write the configuration of a new domain."),
-    "check": ("commands.check", "Validate the configuration and show it as resolved."),
-    "doctor": ("commands.doctor", "Find out whether this machine can run Jupiter."),
-    "docs": ("commands.docs", "Write the reference of these commands, docs/cli.md."),
+    "run": ("run", "Run one service in this process, as in a cluster."),
+    "status": ("status", "Show what every part of the cycle is doing."),
+    "publish": ("publish", "Publish documents of yours to a domain."),
+    "samples": ("samples", "Show the newest samples, and why others were rejected."),
+    "evaluations": ("evaluations", "List the evaluations and their verdicts."),
+    "promote": ("promote", "Make an evaluated checkpoint the generator."),
+    "rollback": ("rollback", "Make an earlier version the generator again."),
+    "history": ("history", "Show which version was the generator, when and why."),
+    "plot": ("plot", "Draw the scores, the threshold and the promotions as PNG."),
+    "dead-letters": ("dead_letters", "List, replay or drop messages that nobody could handle."),
+    "new-domain": ("new_domain", "Write the configuration of a new domain."),
+    "check": ("check", "Validate the configuration and show it as resolved."),
+    "doctor": ("doctor", "Find out whether this machine can run Jupiter."),
+    "docs": ("docs", "Write the reference of these commands, docs/cli.md."),
 }
 
 
@@ -60,7 +60,7 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:  # noqa: ARG002
         if name not in COMMANDS:
             return None
-        module = importlib.import_module(f"jupiter.cli.{COMMANDS[name][0]}")
+        module = importlib.import_module(f"jupiter.cli.commands.{COMMANDS[name][0]}")
         command: click.Command = module.command
         return command
 
