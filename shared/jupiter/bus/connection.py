@@ -3,8 +3,8 @@
 Owns: connecting, reconnecting, bounded retries of requests, and inboxes for answers of several messages.
 Does not know: streams and events (`jetstream`).
 
-nats-py's own `fetch` and ordered consumers lose their place, or hang, when the server is killed under them (measured);
-an inbox and a request that is sent again after a timeout do not.
+nats-py's `fetch` of several messages waits when fewer are there (nats.py #986), and its ordered consumers hold their
+place in the server, which a restart forgets. An inbox, and a request that is sent again after a timeout, do not.
 """
 
 from __future__ import annotations

@@ -119,7 +119,14 @@ def _type(field: Mapping[str, Any]) -> str:
         return ", ".join(f"`{value}`" for value in field["enum"])
     if field.get("type") == "array":
         return f"list of {_type(field.get('items', {}))}"
-    bounds = {"minimum": "≥ ", "maximum": "≤ ", "minLength": "length ≥ ", "maxLength": "length ≤ "}
+    bounds = {
+        "minimum": "≥ ",
+        "exclusiveMinimum": "> ",
+        "maximum": "≤ ",
+        "exclusiveMaximum": "< ",
+        "minLength": "length ≥ ",
+        "maxLength": "length ≤ ",
+    }
     limits = ", ".join(f"{sign}{field[key]:,}" for key, sign in bounds.items() if key in field)
     words = "sha256 (hex)" if field.get("pattern") == "^[0-9a-f]{64}$" else str(field.get("type", "any"))
     return f"{words} ({limits})" if limits else words
