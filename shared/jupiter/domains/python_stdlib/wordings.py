@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from jupiter.domains.python_stdlib.entries import Entry, paragraphs, source_docstrings
 from jupiter.domains.python_stdlib.modules import import_quietly
 
-__all__ = ["Wording", "shares_name", "second_wordings", "word_jaccard"]
+__all__ = ["Wording", "second_wordings", "shares_name", "word_jaccard"]
 
 WORD_JACCARD_MAX = 0.6
 """Above it a second wording counts as the same sentence (DESIGN §9)."""
@@ -77,7 +77,7 @@ def second_wordings(entry: Entry, first: str, tables: dict[str, dict[str, str]],
     twin_text = paragraphs(twins[entry.module].get(entry.name, ""))
     if twin_text:
         found.append(Wording(twin_text[0], "twin"))
-    found += [Wording(text, "paragraph") for text in paragraphs(entry.docstring)[1:]]
+    found.append(Wording(" ".join(paragraphs(entry.docstring)[1:]), "paragraph"))
     kept: list[Wording] = []
     for wording in found:
         text = _first_sentences(wording.text)

@@ -1,0 +1,126 @@
+"""The frozen benchmark: which items, which worked examples, which band.
+
+Owns: quotas, selection, the digest. Does not know: kinds by name (`items`) nor models (`scoring`).
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from jupiter.evaluator.health import Band, band_of
+from jupiter.evaluator.items import Corpus, Dimension, Half, Item, ItemKind, item_kinds
+from jupiter.evaluator.items.passages import passages
+from jupiter.records import Record, digest_of
+
+__all__ = ["DIMENSION_WEIGHTS", "Benchmark", "BenchmarkTooSmallError", "build_benchmark"]
+
+DIMENSION_WEIGHTS: Mapping[Dimension, float] = {"accuracy": 0.40, "coherence": 0.30, "knowledge": 0.30}
+"""The customer's composite; items are shared out likewise."""
+WORKED_EXAMPLES = 8
+"""Items per kind set aside as worked examples; they are never scored."""
+CLUSTER_SHARE_MAX = 0.12
+"""Largest share of one document group in the items of a kind."""
+CLUSTER_ITEMS_MIN = 4
+"""A group may always give so many, however small the kind."""
+HALVES: tuple[Half, Half] = ("development", "confirmation")
+
+
+class BenchmarkTooSmallError(ValueError):
+    """The held-out documents give no items for a dimension."""
+
+
+class Benchmark(Record):
+    """Everything scoring needs besides a model. Immutable; identified by `digest`."""
+
+    domain: str
+    seed: int
+    items: tuple[Item, ...]
+    examples: Mapping[str, tuple[Item, ...]]
+    """Kind to worked examples."""
+    band: Band
+
+    @property
+    def digest(self) -> str:
+        return digest_of(self.model_dump(mode="json"))
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Return dimension to kind to number of items."""
+        counted: dict[str, dict[str, int]] = {dimension: {} for dimension in DIMENSION_WEIGHTS}
+        for item in self.items:
+            counted[item.dimension][item.kind] = counted[item.dimension].get(item.kind, 0) + 1
+        return counted
+
+
+def _worked_examples(candidates: Sequence[Item]) -> tuple[Item, ...]:
+    """Return the shortest-asked items of different clusters, from the development half."""
+    chosen: list[Item] = []
+    answers: set[str] = set()
+    pool = [item for item in candidates if item.half == "development"][:120]
+    for item in sorted(pool, key=lambda item: sum(map(len, item.fields.values())) // 40):
+        if len(chosen) < WORKED_EXAMPLES and item.answer not in answers:
+            chosen.append(item)
+            answers.add(item.answer)
+    return tuple(chosen)
+
+
+def _select(candidates: Sequence[Item], wanted: int) -> list[Item]:
+    """Take `wanted` items, half from each half where possible, no cluster above its cap."""
+    cap = max(CLUSTER_ITEMS_MIN, math.ceil(CLUSTER_SHARE_MAX * wanted))
+    taken: list[Item] = []
+    per_cluster: Counter[str] = Counter()
+    queues = {half: [item for item in candidates if item.half == half] for half in HALVES}
+    while len(taken) < wanted and any(queues.values()):
+        for half in HALVES:
+            while queues[half]:
+                item = queues[half].pop(0)
+                if per_cluster[item.cluster] < cap:
+                    per_cluster[item.cluster] += 1
+                    taken.append(item)
+                    break
+            if len(taken) == wanted:
+                break
+    return taken
+
+
+def _dimension_items(kinds: Sequence[ItemKind], pools: Mapping[str, Sequence[Item]], wanted: int) -> list[Item]:
+    """Share `wanted` items among the kinds by weight; what one cannot give, the others do."""
+    chosen: dict[str, list[Item]] = {kind.name: [] for kind in kinds}
+    open_kinds = [kind for kind in kinds if pools[kind.name]]
+    missing = wanted
+    while missing > 0 and open_kinds:
+        weight = sum(kind.weight for kind in open_kinds)
+        for kind in list(open_kinds):
+            target = len(chosen[kind.name]) + max(1, round(missing * kind.weight / weight))
+            grown = _select(pools[kind.name], target)
+            if len(grown) < target:
+                open_kinds.remove(kind)
+            chosen[kind.name] = grown
+        missing = wanted - sum(map(len, chosen.values()))
+    return [item for kind in kinds for item in chosen[kind.name]][:wanted]
+
+
+def build_benchmark(corpus: Corpus, *, domain: str, samples: int, seed: int) -> Benchmark:
+    """Build the benchmark; raises BenchmarkTooSmallError when a dimension would have no item."""
+    kinds = item_kinds()
+    pools: dict[str, list[Item]] = {}
+    examples: dict[str, tuple[Item, ...]] = {}
+    for name, kind in kinds.items():
+        candidates = kind.build(corpus, random.Random(f"{seed}:{name}"))
+        examples[name] = _worked_examples(candidates) if any(s.shots for s in kind.settings) else ()
+        reserved = {item.item_id for item in examples[name]}
+        pools[name] = [item for item in candidates if item.item_id not in reserved]
+    items: list[Item] = []
+    for dimension, weight in DIMENSION_WEIGHTS.items():
+        of_dimension = [kind for kind in kinds.values() if kind.dimension == dimension]
+        chosen = _dimension_items(of_dimension, pools, round(samples * weight))
+        if not chosen:
+            raise BenchmarkTooSmallError(
+                f"no {dimension} item can be made from {len(corpus.held_out)} held-out documents; "
+                "publish held-out reference entries (kind api), examples (kind example) or longer prose (kind text)"
+            )
+        items += chosen
+    real = [part for doc in corpus.held_out for part in (passages(doc.text) if doc.kind == "text" else [doc.text])]
+    return Benchmark(domain=domain, seed=seed, items=tuple(items), examples=examples, band=band_of(real))
