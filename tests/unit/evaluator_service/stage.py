@@ -122,7 +122,7 @@ def make_benchmark(corpus: Corpus, *, domain: str, samples: int, seed: int) -> B
     items = tuple(
         Item(
             item_id=f"item-{number:03d}",
-            kind="term_cloze",
+            kind="next_passage",
             dimension=DIMENSIONS[number % 3],
             cluster=document.group,
             half=HALVES[number // 3 % 2],
@@ -248,7 +248,7 @@ class FakeExaminer:
             )
         if self.forget is not None:
             scores.pop(self.forget, None)
-        return Examined(prompts={"term_cloze": PromptSetting(0, 0)}, scores=scores, seconds=0.1)
+        return Examined(prompts={"next_passage": PromptSetting(0, 0)}, scores=scores, seconds=0.1)
 
 
 def deps_of(runtime: Runtime, examiner: FakeExaminer) -> Deps:

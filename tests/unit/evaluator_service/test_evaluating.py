@@ -71,7 +71,9 @@ async def test_a_checkpoint_is_compared_with_the_current_generator(
     assert (report.candidate, report.generator) == scores(deciding(report.items))
     assert event.difference == report.difference == report.candidate.composite - report.generator.composite > 0
     assert event.ci_low <= event.difference <= event.ci_high
-    assert report.figures["development"]["items"] + report.figures["confirmation"]["items"] == 24
+    halves = report.figures["halves"]
+    assert halves["development"]["items"] + halves["confirmation"]["items"] == 24
+    assert halves["confirmation"]["difference"] == pytest.approx(report.difference)
 
 
 async def _some(bus: MemoryBus) -> bool:

@@ -16,10 +16,11 @@ from pydantic import ValidationError
 from jupiter import keys, manifests
 from jupiter.blobs import Blobs
 from jupiter.errors import IntegrityError, NotFound
-from jupiter.evaluator.benchmark import DIMENSION_WEIGHTS, Benchmark
+from jupiter.evaluator.benchmark import Benchmark
 from jupiter.evaluator.items import Item
 from jupiter.events import BenchmarkFrozen
 from jupiter.records import canonical_json
+from jupiter.reports import DIMENSIONS
 from jupiter.sample_files import write_json_lines
 
 __all__ = ["FrozenBenchmark", "find_frozen", "freeze", "shortfall"]
@@ -122,5 +123,5 @@ def shortfall(benchmark: Benchmark, *, samples: int) -> str | None:
     if clusters < CLUSTERS_MIN:
         return f"the confirmation half comes from {clusters} sources, {CLUSTERS_MIN} are needed"
     counted = Counter(item.dimension for item in confirming)
-    missing = [dimension for dimension in DIMENSION_WEIGHTS if not counted[dimension]]
+    missing = [dimension for dimension in DIMENSIONS if not counted[dimension]]
     return f"no confirmation item measures {' or '.join(missing)}" if missing else None

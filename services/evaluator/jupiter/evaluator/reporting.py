@@ -7,26 +7,25 @@ Does not know: the statistics' formulas (`jupiter.statistics`), nor what the gat
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from statistics import fmean
 from typing import Any
 
 from jupiter import keys, manifests
 from jupiter.blobs import Blobs
 from jupiter.evaluator.benchmarks import FrozenBenchmark
-from jupiter.evaluator.composite import composite
 from jupiter.evaluator.examination import Examined
-from jupiter.evaluator.items import Item
+from jupiter.evaluator.items import Item, item_kinds
 from jupiter.evaluator.scoring import ItemScore
-from jupiter.evaluator.statistics import paired_comparison
 from jupiter.events import CheckpointSaved, EvaluationCompleted
 from jupiter.ledger import LedgerEntry
 from jupiter.manifests import Committed
 from jupiter.records import canonical_json, digest_of
-from jupiter.reports import EvaluationReport, ItemResult, PromptChoice, seed_of
+from jupiter.reports import DIMENSIONS, EvaluationReport, ItemResult, PromptChoice, seed_of
 from jupiter.sample_files import write_json_lines
-from jupiter.statistics import summarise
+from jupiter.statistics import paired, summarise
 
 __all__ = ["Match", "build_report", "commit_report", "completed"]
 
@@ -92,7 +91,7 @@ def build_report(
         ci_high=summary.ci_high,
         generated_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
         wall_s=wall_s,
-        figures=_figures(match, candidate, generator, confidence=confidence, seed=seed),
+        figures=_figures(match, items, candidate, generator, confidence=confidence, seed=seed),
     )
 
 
@@ -104,43 +103,57 @@ def _choices(examined: Examined) -> dict[str, PromptChoice]:
 
 
 def _figures(
-    match: Match, candidate: Examined, generator: Examined, *, confidence: float, seed: int
+    match: Match, items: Sequence[ItemResult], candidate: Examined, generator: Examined, *, confidence: float, seed: int
 ) -> Mapping[str, Any]:
     """Return what is reported but decides nothing: both halves compared, scores by kind, bits per byte, time."""
-    figures: dict[str, Any] = {"seconds": {"candidate": candidate.seconds, "generator": generator.seconds}}
-    benchmark = match.frozen.benchmark
-    halves = {half: [i for i in benchmark.items if i.half == half] for half in ("development", "confirmation")}
-    for half, items in halves.items():
-        if not items:
-            continue
-        ours, theirs = _plain(candidate, items), _plain(generator, items)
-        comparison = paired_comparison(items, ours, theirs, confidence=confidence, seed=seed)
-        figures[half] = {
-            **comparison.model_dump(mode="json"),
-            "kinds": {
-                "candidate": dict(composite(items, ours).kinds),
-                "generator": dict(composite(items, theirs).kinds),
-            },
-        }
-    figures["bits_per_byte"] = {
-        "candidate": _bits_per_byte(candidate, halves["confirmation"]),
-        "generator": _bits_per_byte(generator, halves["confirmation"]),
+    confirming = [item for item in match.frozen.benchmark.items if item.half == "confirmation"]
+    return {
+        "seconds": {"candidate": candidate.seconds, "generator": generator.seconds},
+        "halves": {
+            half: _half([item for item in items if item.half == half], confidence=confidence, seed=seed)
+            for half in ("development", "confirmation")
+        },
+        "bits_per_byte": {
+            "candidate": _bits_per_byte(candidate, confirming),
+            "generator": _bits_per_byte(generator, confirming),
+        },
     }
+
+
+def _half(items: Sequence[ItemResult], *, confidence: float, seed: int) -> Mapping[str, Any]:
+    """Return wins and scores by kind; the paired comparison too, where every dimension is measured."""
+    kinds: dict[str, dict[str, float]] = {}
+    for kind in sorted({item.kind for item in items}):
+        chosen = [item for item in items if item.kind == kind]
+        kinds[kind] = {
+            "items": len(chosen),
+            "candidate": fmean(item.candidate for item in chosen),
+            "generator": fmean(item.generator for item in chosen),
+        }
+    figures: dict[str, Any] = {
+        "items": len(items),
+        "clusters": len({item.cluster for item in items}),
+        "wins": sum(item.candidate > item.generator for item in items),
+        "losses": sum(item.candidate < item.generator for item in items),
+        "kinds": kinds,
+    }
+    if {item.dimension for item in items} == set(DIMENSIONS):
+        compared = paired(items, seed=seed, confidence=confidence)
+        figures |= {
+            "difference": compared.difference,
+            "lower": compared.lower,
+            "upper": compared.upper,
+            "p_value": compared.p_value,
+        }
     return figures
 
 
-def _plain(examined: Examined, items: list[Item]) -> dict[str, float]:
-    return {item.item_id: examined.scores[item.item_id].score for item in items}
-
-
 def _bits_per_byte(examined: Examined, items: list[Item]) -> float | None:
-    """Return the mean over the items whose right answer has a likelihood: lower is better."""
-    values = [
-        -examined.scores[item.item_id].log_probability / math.log(2)
-        for item in items
-        if item.kind != "generation_health"
-    ]
-    return sum(values) / len(values) if values else None
+    """Return the mean over the items that have a right answer, and so a likelihood of it: lower is better."""
+    answered = [item for item in items if item_kinds()[item.kind].method != "health"]
+    if not answered:
+        return None
+    return fmean(-examined.scores[item.item_id].log_probability / math.log(2) for item in answered)
 
 
 def commit_report(
