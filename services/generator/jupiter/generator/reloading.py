@@ -50,6 +50,7 @@ class Reloader:
     lease: ComputeLease
     serving: Serving
     versions: Versions
+    retry_s: float = LOAD_RETRY_S
     _worth_a_look: asyncio.Event = field(default_factory=asyncio.Event)
     _adopted_sequence: int = 0
 
@@ -93,7 +94,7 @@ class Reloader:
             try:
                 entry = ledger.current(await self.read_ledger())
                 adopted = entry is None or await self.adopt(entry)
-                retry_s = None if adopted else LOAD_RETRY_S
+                retry_s = None if adopted else self.retry_s
             except Unavailable as error:
                 log.warning("reload waits: %s", error)
                 retry_s = STORE_PAUSE_S
