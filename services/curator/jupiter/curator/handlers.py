@@ -52,6 +52,8 @@ class Deps:
     run_code: CodeRunner
     metrics: Metrics
     knowledge: Knowledge | None = None
+    documents_handled: int = 0
+    """Since this process started."""
 
 
 async def accept_document(data: bytes, deps: Deps) -> Sequence[Event]:
@@ -64,6 +66,9 @@ async def accept_document(data: bytes, deps: Deps) -> Sequence[Event]:
     if not await asyncio.to_thread(runtime.blobs.create, key, canonical_json(document)):
         # The same text again, perhaps under another name: the first publication counts, and its event is repeated.
         document = Document.model_validate_json(await asyncio.to_thread(runtime.blobs.get, key))
+    deps.documents_handled += 1
+    if deps.knowledge is None:  # later, the status is about batches
+        await runtime.status("accepting", detail="storing documents", done=deps.documents_handled, unit="documents")
     return [
         DocumentAccepted(
             domain=document.domain,
