@@ -133,7 +133,7 @@ class SelfImprover:
         raise AssertionError("the loop returns or raises")
 
     async def _call_once(self, method: str, path: str, **request: Any) -> Any:
-        async with httpx.AsyncClient(base_url=self._url, timeout=TIMEOUT_S, transport=self._transport) as client:
+        async with self._client() as client:
             try:
                 response = await client.request(method, path, **request)
             except httpx.TransportError as error:
@@ -144,6 +144,10 @@ class SelfImprover:
         if response.is_success:
             return response.json()
         raise _error_of(response)
+
+    def _client(self) -> httpx.AsyncClient:
+        # A proxy in the environment is for the internet; the controller is on this machine or in its cluster.
+        return httpx.AsyncClient(base_url=self._url, timeout=TIMEOUT_S, transport=self._transport, trust_env=False)
 
 
 def _error_of(response: httpx.Response) -> JupiterError:

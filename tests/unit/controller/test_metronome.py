@@ -11,6 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jupiter.bus.codec import decode
+from jupiter.controller.accounting import account
 from jupiter.controller.metronome import plan
 from jupiter.controller.projection import Projection
 from jupiter.events import (
@@ -287,9 +289,9 @@ def test_everything_is_accounted_for(fates: list[str]) -> None:
             state.apply(shard_of(request), request.sequence)
     seen = state.accounting()
     assert seen.requests == seen.batches + seen.voided + seen.open_requests == len(fates)
-    assert seen.batches == seen.shards + seen.open_batches
+    assert seen.batches == seen.shards + seen.open_batches + seen.buried_batches
     assert seen.lost == 0
-    assert seen.void_and_made == fates.count("void and batch")
+    assert seen.buried_batches == fates.count("void and batch")
 
 
 def test_work_that_nobody_asked_for_counts_as_lost() -> None:
@@ -337,6 +339,62 @@ async def test_two_controllers_ask_for_everything_once(tmp_path: Path) -> None:
     async with running(one, parts[0]), running(two, parts[1]):
         await eventually(lambda: all(len(part.deps.state.requests) == 4 for part in parts))
     assert len(await cycle.events("generation")) == 4
+
+
+async def test_what_is_buried_makes_room_again(tmp_path: Path) -> None:
+    """A poisonous request and a poisonous batch: both end in the dead letters, and the cycle goes on."""
+    cycle = Cycle(tmp_path, in_flight_requests_max=2)
+    await cycle.import_base()
+    await cycle.freeze_benchmark()
+    await cycle.publish_documents(10)
+    await cycle.load(first_entry())
+    runtime = cycle.runtime()
+    parts = await cycle.parts(runtime)
+    state = parts.deps.state
+    async with running(runtime, parts):
+        await eventually(lambda: len(state.requests) == 2)
+        requests = cycle.bus.consume(f"generation.{DOMAIN}", durable="generator", max_ack_pending=2)
+        poison = await anext(requests)
+        await cycle.bus.bury(poison, service="generator", reason="unknown task")
+        await poison.term()
+        fine = decode((delivery := await anext(requests)).data, delivery.headers)
+        assert isinstance(fine, GenerationRequested)
+        await cycle.bus.publish(batch_of(fine))
+        await delivery.ack()
+        batch = await anext(cycle.bus.consume(f"batches.{DOMAIN}", durable="curator-batches", max_ack_pending=1))
+        await cycle.bus.bury(batch, service="curator", reason="not a batch")
+        await batch.term()
+        await eventually(lambda: len(state.requests) == 4)
+        seen = await account(parts.deps)
+    assert (seen.voided, seen.buried_batches, seen.lost) == (1, 1, 0)
+    reasons = [event.reason for event in await cycle.events("batches") if isinstance(event, GenerationVoided)]
+    assert [reason.partition(" of the ")[2] for reason in reasons] == [
+        "generator: unknown task",
+        "curator: not a batch",
+    ]
+
+
+async def test_a_request_acked_without_a_trace_is_lost(tmp_path: Path) -> None:
+    cycle = Cycle(tmp_path, in_flight_requests_max=3)
+    await cycle.import_base()
+    await cycle.freeze_benchmark()
+    await cycle.publish_documents(10)
+    await cycle.load(first_entry())
+    runtime = cycle.runtime()
+    parts = await cycle.parts(runtime)
+    async with running(runtime, parts):
+        await eventually(lambda: len(parts.deps.state.requests) == 3)
+        assert (await account(parts.deps)).lost == 0  # no generator has begun
+        deliveries = cycle.bus.consume(f"generation.{DOMAIN}", durable="generator", max_ack_pending=3)
+        made_one, forgotten = await anext(deliveries), await anext(deliveries)
+        request = decode(made_one.data, made_one.headers)
+        assert isinstance(request, GenerationRequested)
+        await cycle.bus.publish(batch_of(request))
+        await made_one.ack()
+        await eventually(lambda: parts.deps.state.batches)
+        assert (await account(parts.deps)).lost == 0
+        await forgotten.ack()
+        assert (await account(parts.deps)).lost == 1
 
 
 @pytest.mark.parametrize("unknown", ["other_domain"])

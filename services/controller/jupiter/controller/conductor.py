@@ -14,6 +14,7 @@ from contextlib import suppress
 
 from jupiter import keys
 from jupiter.controller import collection
+from jupiter.controller.burials import Burials
 from jupiter.controller.collection import StoredCheckpoint
 from jupiter.controller.deps import Deps
 from jupiter.controller.metronome import plan
@@ -28,6 +29,8 @@ log = logging.getLogger(__name__)
 
 # A round without news: load time-outs and lost servers are noticed within this.
 TICK_S = 1.0
+# How long a buried request may take up room in the allowance.
+BURIALS_S = 2.0
 
 
 class Conductor:
@@ -36,6 +39,7 @@ class Conductor:
     def __init__(self, deps: Deps) -> None:
         self._deps = deps
         self._promotion = Promotion(deps)
+        self._burials = Burials(deps)
         self._state_file = StateFile(deps.config)
 
     async def run(self) -> None:
@@ -46,6 +50,10 @@ class Conductor:
         """Delete what is no longer needed, every `gc_interval_s`."""
         interval_s = self._deps.config.controller.gc_interval_s
         await self._repeat(self.collect_once, lambda: self._pause(self._deps.runtime.stop, interval_s))
+
+    async def give_up(self) -> None:
+        """Void what ended in the dead letters, every BURIALS_S."""
+        await self._repeat(self._burials.give_up, lambda: self._pause(self._deps.runtime.stop, BURIALS_S))
 
     async def follow(self) -> None:
         """Keep the projection up to date until the service stops."""

@@ -30,9 +30,9 @@ class Following:
         self._positions = dict.fromkeys(CHANNELS, 0)
         self.changed = asyncio.Event()
 
-    async def catch_up(self) -> None:
-        """Fold in every stored event."""
-        for channel in CHANNELS:
+    async def catch_up(self, *channels: str) -> None:
+        """Fold in every stored event, of all channels unless some are named."""
+        for channel in channels or CHANNELS:
             await self._read(channel, follow=False)
 
     async def run(self, stop: asyncio.Event) -> None:

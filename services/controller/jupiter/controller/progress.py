@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from datetime import UTC, datetime
 
 from jupiter.controller.projection import Projection
@@ -32,6 +31,7 @@ def status_view(
     state: Projection,
     ledger: Sequence[LedgerEntry],
     *,
+    accounting: AccountingView,
     mode: str,
     eval_every_steps: int,
     waits_for: tuple[str, ...],
@@ -53,7 +53,7 @@ def status_view(
         stages=_stages(state),
         next_evaluation=_next_evaluation(state, eval_every_steps),
         waits_for=waits_for,
-        accounting=AccountingView.model_validate(asdict(state.accounting())),
+        accounting=accounting,
         documents_training=len(state.training_documents()),
         documents_held_out=len(state.documents) - len(state.training_documents()),
         samples_generated=sum(batch.samples for batch in state.batches.values()),

@@ -51,7 +51,7 @@ class Issued:
 class Accounting:
     """Where every request and every batch is. `lost` is 0, or something is wrong: nothing may vanish.
 
-    requests = batches + voided + open requests; batches = shards + open batches.
+    requests = batches + voided + open requests; batches = shards + open batches + buried batches.
     """
 
     requests: int
@@ -62,8 +62,8 @@ class Accounting:
     open_batches: int
     lost: int
     """Batches without a request, and shards without a batch: work that no event accounts for."""
-    void_and_made: int
-    """Requests that were voided while their batch was being committed: counted as batches."""
+    buried_batches: int
+    """Batches that ended in the dead letters: their request was given up, and no shard came."""
 
 
 @dataclass
@@ -100,11 +100,11 @@ class Projection:
             fold(self, event, sequence)
 
     def open_requests(self) -> list[Issued]:
-        """Return requests that have neither become a shard nor been voided, oldest first."""
+        """Return requests that have neither become a shard nor been given up, oldest first."""
         return [
             issued
             for request_id, issued in self.requests.items()
-            if request_id not in self.shards and (request_id not in self.voided or request_id in self.batches)
+            if request_id not in self.shards and request_id not in self.voided
         ]
 
     def unmade_requests(self) -> list[Issued]:
@@ -133,17 +133,18 @@ class Projection:
 
     def accounting(self) -> Accounting:
         """Count where everything is."""
-        void_and_made = sum(1 for request_id in self.voided if request_id in self.batches)
+        made = sum(1 for request_id in self.voided if request_id in self.batches)
+        buried = sum(1 for batch_id in self.batches if batch_id in self.voided and batch_id not in self.shards)
         return Accounting(
             requests=len(self.requests),
             batches=len(self.batches),
-            voided=len(self.voided) - void_and_made,
+            voided=len(self.voided) - made,
             open_requests=len(self.unmade_requests()),
             shards=len(self.shards),
-            open_batches=sum(1 for batch_id in self.batches if batch_id not in self.shards),
+            open_batches=sum(1 for batch_id in self.batches if batch_id not in self.shards) - buried,
             lost=sum(1 for batch_id in self.batches if batch_id not in self.requests)
             + sum(1 for shard in self.shards.values() if shard.batch_id not in self.batches),
-            void_and_made=void_and_made,
+            buried_batches=buried,
         )
 
 

@@ -89,7 +89,7 @@ class NextEvaluation(View):
 
 
 class AccountingView(View):
-    """requests = batches + voided + open_requests; batches = shards + open_batches; lost is 0."""
+    """requests = batches + voided + open_requests; batches = shards + open_batches + buried_batches; lost is 0."""
 
     requests: int
     batches: int
@@ -97,8 +97,10 @@ class AccountingView(View):
     open_requests: int
     shards: int
     open_batches: int
+    buried_batches: int
+    """In the dead letters."""
     lost: int
-    void_and_made: int
+    """Acked by somebody, and no event tells what became of it."""
 
 
 class EvaluationView(View):

@@ -37,7 +37,7 @@ async def assemble(runtime: Runtime, domain: DomainConfig) -> ServiceParts[Deps]
     return ServiceParts(
         deps=deps,
         subscriptions=SUBSCRIPTIONS,
-        background=(conductor.follow, conductor.run, conductor.collect, lambda: _serve(deps)),
+        background=(conductor.follow, conductor.run, conductor.collect, conductor.give_up, lambda: _serve(deps)),
     )
 
 

@@ -11,6 +11,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request
 
+from jupiter.controller.accounting import account
 from jupiter.controller.deps import Deps
 from jupiter.controller.progress import evaluation_views, status_view, version_views
 from jupiter.controller.promotion import wanted
@@ -57,6 +58,7 @@ async def status(deps: WithDeps) -> StatusView:
     return status_view(
         deps.state,
         ledger,
+        accounting=await account(deps),
         mode=improvement.mode,
         eval_every_steps=improvement.eval_every_steps,
         waits_for=deps.waits_for,
