@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -42,6 +43,7 @@ from tests.e2e.cycle import (
     cluster_of,
     kill_9,
     prepare,
+    start,
     until,
 )
 
@@ -57,7 +59,7 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ClusterConfig:
 @pytest.fixture
 async def cluster(config: ClusterConfig) -> AsyncIterator[LocalCluster]:
     async with cluster_of(config) as cluster:
-        await cluster.start()
+        await start(cluster)
         yield cluster
 
 
@@ -164,7 +166,7 @@ async def test_kill_9_after_every_step_of_the_commit_rule(turn: int, config: Clu
         for place, service in enumerate(services)
     }
     async with cluster_of(config, **crashes) as cluster:
-        await cluster.start()
+        await start(cluster)
         await wait_for_verdict(cluster)
         await wait(cluster, lambda seen: len(seen.all(EvaluationCompleted)) > 1, "the cycle to go on after the crashes")
         await cluster.drain()
@@ -225,11 +227,11 @@ async def test_a_candidate_corrupted_after_its_evaluation_is_rolled_back_while_t
     assert not made_by(cluster.watch, 2)
 
 
-def up(config: ClusterConfig, log: Path) -> subprocess.Popen[bytes]:
-    """Start `jupiter up` as a user would, in a process of its own."""
-    command = [sys.executable, "-m", "jupiter.cli", "up"]
-    environment = {**settings_as_environment(config), "PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}
+def jupiter(config: ClusterConfig, log: Path, *arguments: str) -> subprocess.Popen[bytes]:
+    """Start a command as a user would, in a process of its own."""
+    environment = {**os.environ, **settings_as_environment(config), "PYTHONPATH": str(ROOT)}
     with log.open("ab") as output:
+        command = [sys.executable, "-m", "jupiter.cli", *arguments]
         return subprocess.Popen(command, stdout=output, stderr=output, env=environment)
 
 
@@ -239,7 +241,10 @@ async def test_ctrl_c_drains_and_the_next_start_goes_on(config: ClusterConfig, t
         return dict(json.loads(path.read_bytes())) if path.exists() else {"current_epoch": 0}
 
     log = tmp_path / "up.log"
-    first = up(config, log)
+    first = jupiter(config, log, "up")
+    await until(lambda: "everything runs" in log.read_text() or first.poll() is not None, what="everything to run")
+    publishing = jupiter(config, log, "publish", "documents.jsonl")
+    assert await asyncio.to_thread(publishing.wait, WAIT_S) == 0, log.read_text()
     await until(lambda: state()["current_epoch"] >= 1 or first.poll() is not None, what="the first evaluation")
     assert first.poll() is None, log.read_text()
     first.send_signal(signal.SIGINT)
@@ -247,7 +252,7 @@ async def test_ctrl_c_drains_and_the_next_start_goes_on(config: ClusterConfig, t
     assert "the next `jupiter up` goes on from here" in log.read_text()
     epochs = state()["current_epoch"]
 
-    second = up(config, log)
+    second = jupiter(config, log, "up")
     try:
         await until(lambda: state()["current_epoch"] > epochs or second.poll() is not None, what="the next evaluation")
         assert second.poll() is None, log.read_text()
@@ -258,7 +263,7 @@ async def test_ctrl_c_drains_and_the_next_start_goes_on(config: ClusterConfig, t
     assert steps == sorted(set(steps)), "an evaluation was done again"
 
     async with cluster_of(config) as cluster:
-        await cluster.start()
+        await start(cluster)
         await until(lambda: len(cluster.watch.all(EvaluationCompleted)) > epochs, what="the streams to be read")
         await cluster.drain()
         await check_nothing_lost_or_doubled(cluster)

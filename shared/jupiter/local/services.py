@@ -24,8 +24,8 @@ SERVICES = ("controller", "curator", "generator", "trainer", "evaluator")
 # They load a model and compute; the compute lease lets them take turns.
 HEAVY = frozenset({"generator", "trainer", "evaluator"})
 PROBE_TIMEOUT_S = 12.0
-# What a service itself allows for draining (`service.DRAIN_S` + `EXIT_GRACE_S`), and a little.
-DRAIN_S = 22.0
+# Twice what a service itself allows for draining (`service.DRAIN_S` + `EXIT_GRACE_S`): the machine may be loaded.
+DRAIN_S = 40.0
 
 
 def instances(config: ClusterConfig, services: Sequence[str] = SERVICES) -> dict[str, str]:
