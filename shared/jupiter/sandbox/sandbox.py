@@ -23,7 +23,7 @@ from jupiter.sandbox.runs import Example, Outcome, SandboxResult, Session, Step,
 __all__ = ["Sandbox", "available"]
 
 DEFAULT_LIMITS = Limits()
-_PROBE_LIMITS = Limits(wall_s=15)
+_PROBE_LIMITS = Limits(wall_s=60, step_wall_s=30)
 
 
 class Sandbox:

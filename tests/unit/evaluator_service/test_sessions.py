@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from jupiter.evaluator.sessions import open_session_runner
 from jupiter.records import Document, digest_of
+from jupiter.sandbox import Limits
 
 
 def document(group: str) -> Document:
@@ -34,7 +35,7 @@ def test_a_group_that_is_no_module_is_no_import() -> None:
 
 
 def test_an_example_that_never_ends_costs_only_its_session() -> None:
-    run_session = open_session_runner()
+    run_session = open_session_runner(Limits(wall_s=30, step_wall_s=0.7))
     assert run_session is not None
     assert list(run_session(document("math"), ["1\n", "while True: pass\n", "2\n"])) == ["1\n", None, None]
     assert list(run_session(document("math"), ["3\n"])) == ["3\n"]

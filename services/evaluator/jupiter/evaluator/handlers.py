@@ -11,6 +11,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -21,7 +22,7 @@ from jupiter.evaluator.benchmarks import FrozenBenchmark, find_frozen
 from jupiter.evaluator.contestants import Contestants
 from jupiter.evaluator.examination import Examined, Examiner, Unscored
 from jupiter.evaluator.reporting import Match, build_report, commit_report, completed
-from jupiter.evaluator.turns import Interrupted, ProgressLine, Turns
+from jupiter.evaluator.turns import Interrupted, ProgressLine, ReportProgress, Turns
 from jupiter.events import CheckpointSaved, Event
 from jupiter.ledger import current, read_ledger
 from jupiter.manifests import Committed
@@ -103,11 +104,7 @@ async def _evaluate(match: Match, checkpoint: Committed, version: Committed, dep
 
     def work(interrupted: threading.Event) -> Committed:
         started = time.monotonic()
-        total = 2 * deps.examiner.answers(match.frozen.benchmark)
-        with Turns(deps.lease, purpose="evaluating", interrupted=interrupted) as turns:
-            progress = ProgressLine(report_progress, total=total, between=turns.between)
-            candidate = _examine_candidate(match, checkpoint, deps, progress)
-            generator = _examine_generator(match, version, deps, progress)
+        candidate, generator = _examine_both(match, checkpoint, version, deps, report_progress, interrupted)
         report = build_report(
             match,
             candidate=candidate,
@@ -125,18 +122,26 @@ async def _evaluate(match: Match, checkpoint: Committed, version: Committed, dep
         raise Retry(f"the evaluation of {detail} is incomplete: {error}", delay_s=WAIT_S) from error
 
 
-def _examine_candidate(match: Match, checkpoint: Committed, deps: Deps, progress: Callable[[int], None]) -> Examined:
-    with (
-        _CandidateTrouble(match.checkpoint),
-        deps.contestants.candidate(deps.runtime.blobs, checkpoint) as directory,
-    ):
-        return deps.examiner.examine(directory, match.frozen.benchmark, progress)
-
-
-def _examine_generator(match: Match, version: Committed, deps: Deps, progress: Callable[[int], None]) -> Examined:
-    """Examine the generator. Its troubles are not the checkpoint's: they are tried again, never rejected."""
-    directory = deps.contestants.generator(deps.runtime.blobs, version)
-    return deps.examiner.examine(directory, match.frozen.benchmark, progress)
+def _examine_both(
+    match: Match,
+    checkpoint: Committed,
+    version: Committed,
+    deps: Deps,
+    report_progress: ReportProgress,
+    interrupted: threading.Event,
+) -> tuple[Examined, Examined]:
+    """Examine the candidate, then the generator, whose troubles are not the checkpoint's and are tried again."""
+    benchmark, about_candidate = match.frozen.benchmark, _CandidateTrouble(match.checkpoint)
+    with ExitStack() as stack:
+        # Fetched before the lease is taken: others compute meanwhile.
+        generator_files = deps.contestants.generator(deps.runtime.blobs, version)
+        with about_candidate:
+            candidate_files = stack.enter_context(deps.contestants.candidate(deps.runtime.blobs, checkpoint))
+        turns = stack.enter_context(Turns(deps.lease, purpose="evaluating", interrupted=interrupted))
+        progress = ProgressLine(report_progress, total=2 * deps.examiner.answers(benchmark), between=turns.between)
+        with about_candidate:
+            candidate = deps.examiner.examine(candidate_files, benchmark, progress)
+        return candidate, deps.examiner.examine(generator_files, benchmark, progress)
 
 
 class _CandidateTrouble:

@@ -15,7 +15,7 @@ from typing import Protocol
 
 from jupiter.compute import ComputeLease, Turn
 
-__all__ = ["Interrupted", "ProgressLine", "Turns"]
+__all__ = ["Interrupted", "ProgressLine", "ReportProgress", "Turns"]
 
 
 class Interrupted(Exception):
@@ -23,6 +23,8 @@ class Interrupted(Exception):
 
 
 class ReportProgress(Protocol):
+    """Shows how far the work is; called in the worker thread."""
+
     def __call__(self, *, done: int, total: int, rate_per_s: float | None) -> None: ...
 
 
