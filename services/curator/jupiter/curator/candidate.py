@@ -67,22 +67,20 @@ class Candidate:
         return wording.words(self.sample.instruction or "")
 
     @cached_property
-    def claim(self) -> str:
-        """What the generator says about the passage: the response without the name it may begin with.
-
-        Where the response is nothing but the name (`What is it called?`), the instruction carries the claim.
-        """
-        name = (self.title or "").lower()
-        response = self.sample.response.strip()
-        if name and response.lower().rstrip(".") == name:
-            return self.sample.instruction or ""
-        beginning = f"{name}:"
-        return response[len(beginning) :].strip() if name and response.lower().startswith(beginning) else response
-
-    @property
     def names_the_answer(self) -> bool:
         """Whether the response is the passage's title: a question that asks what something is called."""
-        return bool(self.title) and self.claim is not self.sample.response and self.claim == self.sample.instruction
+        return bool(self.title) and self.sample.response.strip().rstrip(".").casefold() == str(self.title).casefold()
+
+    @cached_property
+    def claim(self) -> str:
+        """What the generator says about the passage: the response without the name it may begin with (`name: …`).
+
+        Where the response is nothing but the name, the instruction carries the claim.
+        """
+        if self.names_the_answer:
+            return self.sample.instruction or ""
+        response, label = self.sample.response.strip(), f"{self.title}:"
+        return response[len(label) :].strip() if response.casefold().startswith(label.casefold()) else response
 
     @cached_property
     def claim_words(self) -> tuple[str, ...]:

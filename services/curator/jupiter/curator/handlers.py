@@ -110,7 +110,7 @@ async def curate_batch(event: BatchGenerated, deps: Deps) -> Sequence[Event]:
             about_batch=_about(event, manifest),
         )
         if committed.won:
-            deps.metrics.count(_curated(committed))
+            _tell(deps, event, _curated(committed))
     curated = _curated(committed)
     await runtime.status(
         "idle",
@@ -123,6 +123,21 @@ async def curate_batch(event: BatchGenerated, deps: Deps) -> Sequence[Event]:
         **_progress_figures(deps),
     )
     return [curated]
+
+
+def _tell(deps: Deps, event: BatchGenerated, shard: ShardCurated) -> None:
+    """Count and log a shard that this process made."""
+    deps.metrics.count(shard)
+    log.info(
+        "batch %d of generator version %d: %d of %d samples accepted; %d tokens, %.1f %% real",
+        event.sequence,
+        shard.generator_version,
+        shard.accepted,
+        shard.candidates,
+        shard.tokens,
+        100 * shard.real_tokens / max(1, shard.tokens),
+        extra={"dropped": dict(shard.dropped)},
+    )
 
 
 def _progress_figures(deps: Deps) -> Mapping[str, Any]:

@@ -34,9 +34,7 @@ class Truncation(Filter):
         if response.count("```") % 2:
             return Verdict(kept=False, reason="open_code_block")
         words = candidate.response_words
-        if len(words) >= _WORDS_MIN and (
-            _OPEN_END.search(response)
-            or (words[-1] in _DANGLING and response.endswith(response.split()[-1].rstrip(".")))
-        ):
+        cut = _OPEN_END.search(response) or (response[-1:].isalnum() and words[-1:] and words[-1] in _DANGLING)
+        if len(words) >= _WORDS_MIN and cut:
             return Verdict(kept=False, reason="dangling_end")
         return KEPT
