@@ -16,7 +16,7 @@ from tests.servers import NatsServer, S3Server
 settings.register_profile("jupiter", deadline=None)
 settings.load_profile("jupiter")
 
-ACK_WAIT_S = 1.0
+ACK_WAIT_S = 2.0
 """Of the `bus` fixture: short, so that tests of redelivery are fast."""
 
 

@@ -7,16 +7,21 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
+import jupiter.local.leash
 from jupiter.config.sections import NatsSection, S3Section
 from jupiter.local.embedded import SERVER_PORTS, nats_spec, weed_spec
 from jupiter.local.endpoints import HOST, Credentials, choose_ports
 from jupiter.local.processes import ProcessSpec
 
-START_S_MAX = 30.0
+# A server dies with the test process that started it, however that one ends.
+_LEASH = (sys.executable, "-I", "-S", jupiter.local.leash.__file__)
+START_S_MAX = 60.0
 STOP_S_MAX = 10.0
 
 
@@ -31,7 +36,7 @@ class ServerProcess:
         """Start it and return when it is ready."""
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                self._spec.command,
+                (*_LEASH, str(int(signal.SIGKILL)), str(os.getpid()), *self._spec.command),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

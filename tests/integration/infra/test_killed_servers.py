@@ -99,7 +99,7 @@ async def test_a_killed_nats_server_loses_and_doubles_nothing(
     subscription = Subscription(
         channel="shards", durable="trainer", handlers={ShardCurated: handle}, max_in_flight=4, max_ack_pending=8
     )
-    async with asyncio.timeout(60), running(runtime, ServiceParts(deps=None, subscriptions=[subscription])):
+    async with asyncio.timeout(100), running(runtime, ServiceParts(deps=None, subscriptions=[subscription])):
         following = asyncio.create_task(follow())
         await asyncio.gather(kill_and_restart(), *(publish(number) for number in range(PUBLISHERS)))
         followed = await following

@@ -16,7 +16,7 @@ from tests.integration.infra import blobs_contract, bus_contract
 
 @pytest.mark.parametrize("promise", bus_contract.CONTRACT, ids=lambda promise: promise.__name__)
 async def test_memory_bus(promise: Callable[[Bus, str], Awaitable[None]]) -> None:
-    await promise(MemoryBus(ack_wait_s=1.0), "domain_a")
+    await promise(MemoryBus(ack_wait_s=2.0), "domain_a")
 
 
 @pytest.mark.parametrize("promise", blobs_contract.CONTRACT, ids=lambda promise: promise.__name__)

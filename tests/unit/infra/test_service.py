@@ -76,7 +76,7 @@ async def recording(bus: MemoryBus, seen: Seen, *subscriptions: Subscription[See
 
 
 async def until(condition: Callable[[], bool | Awaitable[bool]]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             answer = condition()
             if answer if isinstance(answer, bool) else await answer:
@@ -222,13 +222,13 @@ async def test_a_stop_gives_back_what_only_waits() -> None:
 
 
 async def test_long_work_keeps_its_message() -> None:
-    bus, seen = MemoryBus(ack_wait_s=0.6), Seen()
-    config = ClusterConfig.model_validate({"domain": DOMAIN, "nats": {"ack_wait_s": 0.6}})
+    bus, seen = MemoryBus(ack_wait_s=1.5), Seen()
+    config = ClusterConfig.model_validate({"domain": DOMAIN, "nats": {"ack_wait_s": 1.5}})
     runtime = Runtime.in_memory(name="trainer", config=config, bus=bus, blobs=MemoryBlobs())
 
     async def slowly(event: ShardCurated, seen: Seen) -> None:
         seen.events.append(event)
-        await asyncio.sleep(1.3)
+        await asyncio.sleep(2.2)
 
     subscription = Subscription(channel="shards", durable="trainer", handlers={ShardCurated: slowly}, max_in_flight=2)
     await bus.publish(shard(DOMAIN, 1))
@@ -317,6 +317,7 @@ async def test_a_background_task_may_end() -> None:
 async def test_the_newest_status_gets_through() -> None:
     bus = MemoryBus()
     runtime = make_runtime(bus)
+    began = asyncio.get_running_loop().time()
     for done in range(100):
         await runtime.status("training", done=done, total=99, unit="steps", shard_sequence=done)
         await asyncio.sleep(0.001)
@@ -326,7 +327,8 @@ async def test_the_newest_status_gets_through() -> None:
         return [event.done for event in entries if isinstance(event, ServiceStatus)] == [99]
 
     await until(newest_is_99)
-    assert await bus.last_sequence("status") < 20
+    passed_s = asyncio.get_running_loop().time() - began
+    assert await bus.last_sequence("status") <= passed_s / SHORT.status_s + 2
     bus.available = False
     await runtime.status("idle")
     await runtime.close()
