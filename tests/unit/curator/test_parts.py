@@ -54,6 +54,7 @@ def test_an_entry_is_learned_in_both_directions_and_prose_as_it_is() -> None:
     assert (there.instruction, there.response) == ("What is json.dumps?", "Serialize obj to a string.")
     assert (back.instruction, back.response) == ("Serialize obj to a string. What is it called?", "json.dumps")
     assert there.sample_id != back.sample_id
+    assert there.loss_on == back.loss_on == "response"
     prose = document("A paragraph about things.\n\nAnother one about others.", title=None, kind="text")
     plain = list(real_samples(prose, chunk(prose, 30)))
     assert [(one.instruction, one.loss_on, one.chunk_index) for one in plain] == [(None, "all", 0), (None, "all", 1)]
