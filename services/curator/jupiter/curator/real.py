@@ -4,7 +4,8 @@ Owns: the recipe. Does not know: how many are used (`mix`), nor which are forbid
 
 A reference entry is learned in both directions, since a small model that has read `name: description` cannot tell the
 name from the description (the reversal curse, Berglund et al. 2023, arXiv 2309.12288). Neither side holds the other's
-part, and only the response is learned: with responses permuted among instructions (the trainer's negative control) nothing true may be left to learn.
+part, and only the response is learned: with responses permuted among instructions (the trainer's negative control)
+nothing true may be left to learn.
 """
 
 from __future__ import annotations
