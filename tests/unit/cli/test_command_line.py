@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import click
@@ -18,15 +18,11 @@ HELP_S_MAX = 0.5
 
 
 def test_help_answers_in_less_than_half_a_second() -> None:
-    """The best of three: other tests run beside this one."""
-    took = []
-    for _ in range(3):
-        began = time.perf_counter()
-        answer = subprocess.run(
-            [sys.executable, "-m", "jupiter.cli", "--help"], capture_output=True, text=True, check=True
-        )
-        took.append(time.perf_counter() - began)
-    assert min(took) < HELP_S_MAX
+    """Of processor time: how long that takes depends on what else the machine does."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    answer = subprocess.run([sys.executable, "-m", "jupiter.cli", "--help"], capture_output=True, text=True, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < HELP_S_MAX
     assert all(name in answer.stdout for name in COMMANDS)
 
 
