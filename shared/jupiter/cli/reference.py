@@ -20,7 +20,10 @@ Exit codes: 0 done, 1 it failed, 2 the command or the configuration is wrong, 13
 
 def render() -> str:
     """Return docs/cli.md as it must be for the commands as they are."""
-    root = click.Context(cli, info_name="jupiter", terminal_width=WIDTH, max_content_width=WIDTH)
+    # The command's own settings (`-h`), which a context made by hand does not take by itself.
+    root = click.Context(
+        cli, info_name="jupiter", terminal_width=WIDTH, max_content_width=WIDTH, **cli.context_settings
+    )
     parts = [
         "# The command line",
         PREFACE,
