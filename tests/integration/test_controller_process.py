@@ -128,6 +128,8 @@ async def test_api_of_the_process(
         improver = SelfImprover(cycle.config)
         assert (await improver.rollback_generator()).version == 1
         assert [entry.version for entry in await improver.history()] == [1, 2, 1]
+        status = await improver.status()
+        assert (status["generator"]["version"], status["accounting"]["lost"]) == (1, 0)
         url = f"http://127.0.0.1:{cycle.config.controller.port}"
         async with httpx.AsyncClient(base_url=url) as client:
             assert (await client.get("/readyz")).json() == {"status": "ok"}

@@ -123,7 +123,9 @@ class Conductor:
     async def _stored_checkpoints(self) -> tuple[StoredCheckpoint, ...]:
         """Return every checkpoint with the state of its evaluation."""
         state = self._deps.state
-        pending = {verdict.checkpoint_id for verdict, _ in await wanted(self._deps)}
+        # In a dry run nobody will ever act on a verdict, so none of them keeps a checkpoint.
+        acts = self._deps.config.self_improvement.mode != "dry_run"
+        pending = {verdict.checkpoint_id for verdict, _ in await wanted(self._deps)} if acts else set()
         judged = {event.checkpoint_id for event in state.evaluations.values() if event.evaluation_id in state.verdicts}
         evaluated = {event.checkpoint_id for event in state.evaluations.values()}
         return tuple(

@@ -49,8 +49,9 @@ async def status(deps: WithDeps) -> StatusView:
     ledger = await asyncio.to_thread(deps.ledger.refresh)
     pending = [verdict.evaluation_id for verdict, _ in await wanted(deps)]
     refused = {}
+    acted_on = {entry.evaluation_id for entry in ledger}
     for evaluation_id, verdict in deps.state.verdicts.items():
-        if verdict.decision == "PROMOTE":
+        if verdict.decision == "PROMOTE" and evaluation_id not in acted_on:
             refusal = await asyncio.to_thread(deps.evidence.refusal, evaluation_id)
             if refusal:
                 refused[evaluation_id] = refusal.reason
