@@ -138,7 +138,7 @@ def make_benchmark(corpus: Corpus, *, domain: str, samples: int, seed: int) -> B
 
 
 def freezer_of(runtime: Runtime) -> Freezer:
-    return Freezer(runtime=runtime, build=make_benchmark, open_sessions=lambda: None, look_s=0.005)
+    return Freezer(runtime=runtime, build=make_benchmark, run_sessions=lambda _documents, _progress: None, look_s=0.005)
 
 
 def frozen_benchmark(blobs: MemoryBlobs, *, samples: int = 24) -> FrozenBenchmark:

@@ -5,7 +5,6 @@ Owns: which documents there are and when the last one came. Does not know: what 
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import time
 from collections.abc import Sequence
@@ -14,12 +13,10 @@ from concurrent.futures import ThreadPoolExecutor
 from jupiter.blobs import Blobs
 from jupiter.bus import Bus
 from jupiter.errors import IntegrityError
-from jupiter.evaluator.items import Corpus
-from jupiter.evaluator.items.item import SessionRunner
 from jupiter.events import DocumentAccepted
 from jupiter.records import Document
 
-__all__ = ["CorpusLog", "read_corpus"]
+__all__ = ["CorpusLog", "read_documents"]
 
 READERS = 8
 """Documents fetched at a time: each is a small object, so the time goes into waiting."""
@@ -50,21 +47,10 @@ class CorpusLog:
                 self._arrived = time.monotonic()
 
 
-async def read_corpus(
-    blobs: Blobs, documents: Sequence[DocumentAccepted], *, run_session: SessionRunner | None
-) -> Corpus:
-    """Fetch and verify the documents. Raises NotFound, IntegrityError, Unavailable."""
-
-    def read_all() -> list[Document]:
-        with ThreadPoolExecutor(READERS) as pool:
-            return list(pool.map(lambda event: _read(blobs, event), documents))
-
-    read = await asyncio.to_thread(read_all)
-    return Corpus(
-        held_out=tuple(document for document in read if document.split == "held_out"),
-        training=tuple(document for document in read if document.split == "training"),
-        run_session=run_session,
-    )
+def read_documents(blobs: Blobs, documents: Sequence[DocumentAccepted]) -> list[Document]:
+    """Fetch and verify the documents. Blocks. Raises NotFound, IntegrityError, Unavailable."""
+    with ThreadPoolExecutor(READERS) as pool:
+        return list(pool.map(lambda event: _read(blobs, event), documents))
 
 
 def _read(blobs: Blobs, event: DocumentAccepted) -> Document:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
@@ -15,9 +15,11 @@ from typing import Protocol
 from jupiter.errors import Unavailable
 from jupiter.evaluator.benchmark import Benchmark, BenchmarkTooSmallError
 from jupiter.evaluator.benchmarks import FrozenBenchmark, find_frozen, freeze, shortfall
-from jupiter.evaluator.corpus_log import CorpusLog, read_corpus
+from jupiter.evaluator.corpus_log import CorpusLog, read_documents
 from jupiter.evaluator.items import Corpus
 from jupiter.evaluator.items.item import SessionRunner
+from jupiter.events import DocumentAccepted
+from jupiter.records import Document
 from jupiter.service import Runtime
 
 __all__ = ["BuildBenchmark", "Freezer"]
@@ -34,15 +36,22 @@ class BuildBenchmark(Protocol):
     def __call__(self, corpus: Corpus, *, domain: str, samples: int, seed: int) -> Benchmark: ...
 
 
+class RunSessions(Protocol):
+    """What `sessions.run_sessions` is; tests run none."""
+
+    def __call__(
+        self, documents: Sequence[Document], progress: Callable[[int, int], None], /
+    ) -> SessionRunner | None: ...
+
+
 @dataclass(kw_only=True)
 class Freezer:
     """The background task that ends with a frozen benchmark."""
 
     runtime: Runtime
     build: BuildBenchmark
-    open_sessions: Callable[[], SessionRunner | None]
+    run_sessions: RunSessions
     look_s: float = LOOK_S
-    _said: str = ""
 
     async def run(self) -> None:
         """Adopt or freeze the benchmark and announce it; publishing again after a restart is harmless."""
@@ -90,6 +99,7 @@ class Freezer:
                 if isinstance(outcome, FrozenBenchmark):
                     return outcome
                 missing = outcome
+                log.info("no benchmark yet: %s", missing)
             elif len(corpus.documents) > tried:
                 missing = f"{len(corpus.documents)} documents so far, {corpus.held_out} held out; more are coming in"
             await self._say_waiting(missing, corpus)
@@ -102,33 +112,44 @@ class Freezer:
 
     async def _try(self, corpus: CorpusLog) -> FrozenBenchmark | str:
         """Build from what is there; return the frozen benchmark, or what is missing."""
-        settings, domain = self.runtime.config, self.runtime.domain
-        samples = settings.self_improvement.benchmark_samples
+        samples = self.runtime.config.self_improvement.benchmark_samples
         documents = list(corpus.documents.values())
-        await self.runtime.status(
-            "building", detail=f"building the benchmark from {len(documents)} documents", total=samples, unit="items"
-        )
-        run_session = await asyncio.to_thread(self.open_sessions)
-        material = await read_corpus(self.runtime.blobs, documents, run_session=run_session)
-        sources = f"{len(material.held_out)} held-out documents"
-        try:
-            benchmark = await asyncio.to_thread(
-                self.build, material, domain=domain, samples=samples, seed=settings.evaluator.seed
+        await self.runtime.status("building", detail=f"reading {len(documents)} documents for the benchmark")
+        loop = asyncio.get_running_loop()
+
+        def progress(done: int, total: int) -> None:
+            status = self.runtime.status(
+                "building", detail="running documented examples", done=done, total=total, unit="documents"
             )
+            asyncio.run_coroutine_threadsafe(status, loop)
+
+        try:
+            benchmark = await asyncio.to_thread(self._build, documents, progress)
         except BenchmarkTooSmallError as error:
             return str(error)
         missing = shortfall(benchmark, samples=samples)
         if missing:
             return (
-                f"{sources} give {missing}; publish more documents (split: held_out), or lower "
-                "self_improvement.benchmark_samples"
+                f"{corpus.held_out} held-out documents give {missing}; publish more documents (split: held_out), or "
+                "lower self_improvement.benchmark_samples"
             )
         return await asyncio.to_thread(freeze, self.runtime.blobs, benchmark)
 
+    def _build(self, accepted: Sequence[DocumentAccepted], progress: Callable[[int, int], None]) -> Benchmark:
+        """Read the documents, run their examples, make the items. Blocks."""
+        settings = self.runtime.config
+        documents = read_documents(self.runtime.blobs, accepted)
+        held_out = tuple(document for document in documents if document.split == "held_out")
+        training = tuple(document for document in documents if document.split == "training")
+        corpus = Corpus(held_out=held_out, training=training, run_session=self.run_sessions(held_out, progress))
+        return self.build(
+            corpus,
+            domain=self.runtime.domain,
+            samples=settings.self_improvement.benchmark_samples,
+            seed=settings.evaluator.seed,
+        )
+
     async def _say_waiting(self, missing: str, corpus: CorpusLog) -> None:
-        if missing != self._said:
-            log.info("no benchmark yet: %s", missing)
-            self._said = missing
         await self.runtime.status(
             "waiting",
             detail=f"benchmark: {missing}",

@@ -11,7 +11,7 @@ from jupiter.evaluator.contestants import Contestants
 from jupiter.evaluator.examination import ModelExaminer
 from jupiter.evaluator.freezing import Freezer
 from jupiter.evaluator.handlers import CHECKPOINT_HANDLERS, Deps
-from jupiter.evaluator.sessions import open_session_runner
+from jupiter.evaluator.sessions import run_sessions
 from jupiter.service import Runtime, ServiceParts, Subscription
 
 __all__ = ["setup"]
@@ -26,7 +26,7 @@ async def setup(runtime: Runtime) -> ServiceParts[Deps]:
         examiner=ModelExaminer(dtype=config.evaluator.dtype, device=config.evaluator.device),
         lease=ComputeLease.of(config),
     )
-    freezer = Freezer(runtime=runtime, build=build_benchmark, open_sessions=open_session_runner)
+    freezer = Freezer(runtime=runtime, build=build_benchmark, run_sessions=run_sessions)
     # One checkpoint at a time over all instances: a second evaluator stands by.
     checkpoints = Subscription(channel="checkpoints", durable="evaluator", handlers=CHECKPOINT_HANDLERS)
     return ServiceParts(deps=deps, subscriptions=[checkpoints], background=[freezer.run])
