@@ -68,4 +68,3 @@ def test_a_document_that_ends_the_enclosure_takes_no_neighbour_with_it() -> None
     neighbour = document("math", ">>> 40 + 2\n42\n")
     run_session = runner_for(killer, neighbour)
     assert list(run_session(neighbour, statements(neighbour))) == ["42\n"]
-    assert run_session(killer, statements(killer))[-1] is None
