@@ -14,11 +14,17 @@ __all__ = ["make_corpus", "make_document", "python_runner"]
 SUBJECTS = ("river", "engine", "garden", "letter", "market", "window", "forest", "bridge", "candle", "mirror")
 VERBS = ("measures", "paints", "collects", "repairs", "describes", "counts", "lifts", "hides", "follows", "warms")
 # Made-up terms, each in a few sentences only: what a cloze asks for.
-TERMS = tuple(f"{stem}{middle}ing" for stem in ("bak", "rov", "tin", "lam", "pes", "gur", "mol", "fes", "nav", "zor") for middle in ("al", "em", "or"))
+TERMS = tuple(
+    f"{stem}{middle}ing"
+    for stem in ("bak", "rov", "tin", "lam", "pes", "gur", "mol", "fes", "nav", "zor")
+    for middle in ("al", "em", "or")
+)
 PLACES = ("under the old harbour", "behind a quiet station", "near the northern gate", "inside every wooden box")
 
 
-def make_document(text: str, *, title: str | None = None, kind: str = "text", group: str = "g", split: str = "held_out") -> Document:
+def make_document(
+    text: str, *, title: str | None = None, kind: str = "text", group: str = "g", split: str = "held_out"
+) -> Document:
     """Return a stored document with what the tests do not care about filled in."""
     return Document.model_validate(
         {
@@ -68,4 +74,4 @@ def make_corpus(*, modules: int = 24, seed: int = 0) -> Corpus:
 
 def python_runner(document: Document, sources: Sequence[str]) -> list[str | None]:
     """Stand in for the sandbox: our own sums, evaluated here."""
-    return [f"{eval(source)}\n" for source in sources]
+    return [f"{eval(source)}\n" for source in sources]  # noqa: S307 - our own sums

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
+
 from jupiter.evaluator.benchmark import WORKED_EXAMPLES, Benchmark, BenchmarkTooSmallError, build_benchmark
 from jupiter.evaluator.items import Corpus
-
 from tests.unit.evaluator.corpora import make_corpus, make_document
 
 
@@ -59,5 +59,5 @@ def test_no_group_dominates_a_kind() -> None:
 
 def test_a_dimension_without_items_is_refused_with_what_to_publish() -> None:
     lonely = Corpus((make_document("Too short."),), (), None)
-    with pytest.raises(BenchmarkTooSmallError, match="no accuracy item .* publish held-out"):
+    with pytest.raises(BenchmarkTooSmallError, match=r"no accuracy item .* publish held-out"):
         build_benchmark(lonely, domain="toy", samples=20, seed=0)

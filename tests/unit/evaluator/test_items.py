@@ -5,9 +5,9 @@ from __future__ import annotations
 import random
 
 import pytest
+
 from jupiter.evaluator.items import Corpus, item_kinds
 from jupiter.evaluator.items.titles import ambiguous_names, container_and_name, gives_away, name_parts
-
 from tests.unit.evaluator.corpora import make_corpus, make_document, python_runner
 
 KINDS = (
@@ -78,7 +78,9 @@ INDEPENDENT = (
 def _with(text: str) -> Corpus:
     """Return the toy corpus plus one entry `pkg1.copytree` whose trained text is fixed and whose second is `text`."""
     corpus = make_corpus()
-    trained = make_document("Duplicate a whole folder, everything below it included.", title="pkg1.copytree", kind="api", split="training")
+    trained = make_document(
+        "Duplicate a whole folder, everything below it included.", title="pkg1.copytree", kind="api", split="training"
+    )
     second = make_document(text, title="pkg1.copytree", kind="api", group="pkg1")
     return Corpus((*corpus.held_out, second), (*corpus.training, trained), python_runner)
 
@@ -101,8 +103,12 @@ def test_give_aways_and_trained_sentences_are_left_out(name: str, text: str, usa
 
 def test_exposure_says_whether_the_fact_can_have_been_trained() -> None:
     corpus = make_corpus()
-    unseen = make_document("Symbolic links are followed unless the flag says so.", title="pkg1.zebra", kind="api", group="pkg1")
-    items = item_kinds()["container_fact"].build(Corpus((*corpus.held_out, unseen), corpus.training, None), random.Random(0))
+    unseen = make_document(
+        "Symbolic links are followed unless the flag says so.", title="pkg1.zebra", kind="api", group="pkg1"
+    )
+    items = item_kinds()["container_fact"].build(
+        Corpus((*corpus.held_out, unseen), corpus.training, None), random.Random(0)
+    )
     assert {item.exposure for item in items if item.fields["name"] == "zebra"} == {"unseen"}
     assert {item.exposure for item in items if item.fields["name"] != "zebra"} == {"recall"}
 

@@ -6,26 +6,33 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from jupiter.evaluator.likelihood import continuations, generate
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from jupiter.evaluator.likelihood import continuations, generate
 from tests.tiny_model import make_tiny_model
 
 SHARED = "Name: walk\nFound in: os\n\n"
-PROMPTS = ("Name: dump\nFound in:", "Short:", "A much longer question about the parser of arguments and its help\nAnswer:")
+PROMPTS = (
+    "Name: dump\nFound in:",
+    "Short:",
+    "A much longer question about the parser of arguments and its help\nAnswer:",
+)
 OPTIONS = ((" json\n", " os"), (" a", " something else entirely"), (" argparse", " pathlib\n"))
 
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any]:
     directory: Path = make_tiny_model(tmp_path_factory.mktemp("tiny"))
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
     model = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32).eval()
     return model, AutoTokenizer.from_pretrained(directory)
 
 
 def _plain(model: Any, tokenizer: Any, prompt: str, option: str) -> tuple[float, bool]:
     """Return the log-probability and greediness of one continuation by one whole forward pass."""
+    import torch
+
     start, end = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in (prompt, option))
     with torch.inference_mode():
         logits = model(input_ids=torch.tensor([start + end])).logits[0, len(start) - 1 : -1]

@@ -5,13 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-import torch
+
 from jupiter.evaluator.benchmark import Benchmark, build_benchmark
 from jupiter.evaluator.items import PromptSetting, item_kinds
 from jupiter.evaluator.prompts import tune_prompts, tuning_total
 from jupiter.evaluator.scoring import score_items
-from transformers import AutoModelForCausalLM, AutoTokenizer
-
 from tests.tiny_model import make_tiny_model
 from tests.unit.evaluator.corpora import make_corpus
 
@@ -19,6 +17,9 @@ from tests.unit.evaluator.corpora import make_corpus
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any]:
     directory = make_tiny_model(tmp_path_factory.mktemp("tiny"))
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
     model = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32).eval()
     return model, AutoTokenizer.from_pretrained(directory)
 

@@ -108,7 +108,7 @@ def build_benchmark(corpus: Corpus, *, domain: str, samples: int, seed: int) -> 
     pools: dict[str, list[Item]] = {}
     examples: dict[str, tuple[Item, ...]] = {}
     for name, kind in kinds.items():
-        candidates = kind.build(corpus, random.Random(f"{seed}:{name}"))
+        candidates = kind.build(corpus, random.Random(f"{seed}:{name}"))  # noqa: S311 - reproducible draw
         examples[name] = _worked_examples(candidates) if any(s.shots for s in kind.settings) else ()
         reserved = {item.item_id for item in examples[name]}
         pools[name] = [item for item in candidates if item.item_id not in reserved]

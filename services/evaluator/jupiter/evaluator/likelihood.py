@@ -31,6 +31,8 @@ class Continuation:
     bytes: int
     greedy: bool
     """Every token was the most likely one."""
+    ended: bool
+    """The most likely token after it ends the answer: an end token or a new line."""
 
 
 @dataclass(frozen=True)
@@ -129,29 +131,29 @@ class _Forward:
         return self.model.get_output_embeddings()(hidden).float()  # type: ignore[no-any-return]
 
 
-def _run_batch(forward: _Forward, batch: Sequence[_Row]) -> list[list[tuple[float, bool]]]:
-    """Return per row and option the log-probability and whether it is the greedy one."""
+def _run_batch(forward: _Forward, batch: Sequence[_Row]) -> list[list[tuple[float, bool, int]]]:
+    """Return per row and option its log-probability, whether it is greedy, and the token that would follow."""
     ids, mask = _padded([row.prompt for row in batch], left=True, device=forward.device)
     cache, full, last = forward.prompt(ids, mask)
     count = len(batch[0].options)
     options = [option for row in batch for option in row.options]
     cache.batch_repeat_interleave(count)
     full = full.repeat_interleave(count, 0)
-    states = last.repeat_interleave(count, 0).unsqueeze(1)
     option_ids, option_mask = _padded(options, left=False, device=forward.device)
-    if option_ids.shape[1] > 1:
-        grown = torch.cat([full, option_mask[:, :-1]], 1)
-        states = torch.cat([states, forward.more(option_ids[:, :-1], grown, cache).last_hidden_state], 1)
+    grown = torch.cat([full, option_mask], 1)
+    after = forward.more(option_ids, grown, cache).last_hidden_state
+    states = torch.cat([last.repeat_interleave(count, 0).unsqueeze(1), after], 1)
     chosen = option_mask.bool()
-    logits = forward.logits(states[chosen])
+    logits = forward.logits(states[:, :-1][chosen])
     targets = option_ids[chosen]
     token_log_probability = logits.gather(-1, targets.unsqueeze(-1)).squeeze(-1) - logits.logsumexp(-1)
     token_greedy = logits.argmax(-1) == targets
-    results: list[tuple[float, bool]] = []
+    ends = forward.logits(states[torch.arange(len(options)), option_mask.sum(1)]).argmax(-1).tolist()
+    results: list[tuple[float, bool, int]] = []
     start = 0
-    for option in options:
+    for option, following in zip(options, ends, strict=True):
         end = start + len(option)
-        results.append((float(token_log_probability[start:end].sum()), bool(token_greedy[start:end].all())))
+        results.append((float(token_log_probability[start:end].sum()), bool(token_greedy[start:end].all()), following))
         start = end
     return [results[i * count : (i + 1) * count] for i in range(len(batch))]
 
@@ -169,13 +171,22 @@ def continuations(
         _Row(i, _tokens(tokenizer, prompt)[-PROMPT_TOKENS_MAX:], [_tokens(tokenizer, option) for option in of_prompt])
         for i, (prompt, of_prompt) in enumerate(zip(prompts, options, strict=True))
     ]
+    end_ids = set(_end_tokens(model, tokenizer).tolist())
     for batch in _batches(rows):
         for row, results in zip(batch, _run_batch(forward, batch), strict=True):
             yield (
                 row.index,
                 [
-                    Continuation(log_probability, len(tokens), len(text.encode()), greedy)
-                    for (log_probability, greedy), tokens, text in zip(results, row.options, options[row.index], strict=True)
+                    Continuation(
+                        log_probability=log_probability,
+                        tokens=len(tokens),
+                        bytes=len(text.encode()),
+                        greedy=greedy,
+                        ended=following in end_ids or tokenizer.decode([following]).lstrip(" ").startswith("\n"),
+                    )
+                    for (log_probability, greedy, following), tokens, text in zip(
+                        results, row.options, options[row.index], strict=True
+                    )
                 ],
             )
 

@@ -16,7 +16,7 @@ from jupiter.evaluator.scoring import Progress, score_kind
 
 __all__ = ["TUNING_ITEMS_MAX", "tune_prompts", "tuning_total"]
 
-TUNING_ITEMS_MAX = 16
+TUNING_ITEMS_MAX = 12
 """Development items of a kind on which each setting is tried."""
 
 
@@ -34,13 +34,17 @@ def tuning_total(benchmark: Benchmark) -> int:
     return total
 
 
-def tune_prompts(model: Any, tokenizer: Any, *, benchmark: Benchmark, progress: Progress) -> Mapping[str, PromptSetting]:
+def tune_prompts(
+    model: Any, tokenizer: Any, *, benchmark: Benchmark, progress: Progress
+) -> Mapping[str, PromptSetting]:
     """Return kind to the setting with the highest mean score; ties go to the higher likelihood."""
     chosen: dict[str, PromptSetting] = {}
     for name in _tuned_kinds(benchmark):
         settings = item_kinds()[name].settings
         chosen[name] = settings[0]
-        items = [item for item in benchmark.items if item.kind == name and item.half == "development"][:TUNING_ITEMS_MAX]
+        items = [item for item in benchmark.items if item.kind == name and item.half == "development"][
+            :TUNING_ITEMS_MAX
+        ]
         if len(settings) == 1 or not items:
             continue
         best = (-1.0, float("-inf"))

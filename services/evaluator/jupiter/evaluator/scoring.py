@@ -52,49 +52,80 @@ def _shared(kind: ItemKind, setting: PromptSetting, benchmark: Benchmark, tokeni
     """Return the worked examples as they stand before every question."""
     worked = benchmark.examples.get(kind.name, ())[: setting.shots]
     separator = "" if kind.terminator.endswith("\n\n") else "\n"
-    return "".join(f"{_rendered(kind, setting, item, tokenizer)}{item.answer}{kind.terminator}{separator}" for item in worked)
+    return "".join(
+        f"{_rendered(kind, setting, item, tokenizer)}{item.answer}{kind.terminator}{separator}" for item in worked
+    )
 
 
 def _score_exact(
-    model: Any, tokenizer: Any, kind: ItemKind, setting: PromptSetting, items: Sequence[Item], benchmark: Benchmark, progress: Progress
+    model: Any,
+    tokenizer: Any,
+    kind: ItemKind,
+    setting: PromptSetting,
+    items: Sequence[Item],
+    benchmark: Benchmark,
+    progress: Progress,
 ) -> list[ItemScore]:
     from jupiter.evaluator.likelihood import continuations
 
     prompts = [_rendered(kind, setting, item, tokenizer) for item in items]
-    options = [[f"{item.answer}{kind.terminator[:1]}"] for item in items]
+    options = [[item.answer] for item in items]
     shared = _shared(kind, setting, benchmark, tokenizer)
     scores: list[ItemScore] = []
     for index, (result,) in continuations(model, tokenizer, shared=shared, prompts=prompts, options=options):
         item = items[index]
-        answer = item.answer if result.greedy else ""
+        # A new line and the end token both end an answer: which of them a model learned says nothing about the fact.
+        right = result.greedy and result.ended
+        answer = item.answer if right else ""
         per_byte = result.log_probability / result.bytes
-        scores.append(ItemScore(item_id=item.item_id, score=float(result.greedy), answer=answer, log_probability=per_byte))
+        scores.append(
+            ItemScore(item_id=item.item_id, score=float(right), answer=answer, log_probability=per_byte)
+        )
         progress(1)
     return scores
 
 
 def _score_choice(
-    model: Any, tokenizer: Any, kind: ItemKind, setting: PromptSetting, items: Sequence[Item], benchmark: Benchmark, progress: Progress
+    model: Any,
+    tokenizer: Any,
+    kind: ItemKind,
+    setting: PromptSetting,
+    items: Sequence[Item],
+    benchmark: Benchmark,
+    progress: Progress,
 ) -> list[ItemScore]:
     from jupiter.evaluator.likelihood import continuations
 
     prompts = [_rendered(kind, setting, item, tokenizer) for item in items]
     shared = _shared(kind, setting, benchmark, tokenizer)
     scores: list[ItemScore] = []
-    for index, results in continuations(model, tokenizer, shared=shared, prompts=prompts, options=[i.choices for i in items]):
+    for index, results in continuations(
+        model, tokenizer, shared=shared, prompts=prompts, options=[i.choices for i in items]
+    ):
         item = items[index]
         per_byte = [result.log_probability / result.bytes for result in results]
         right = item.choices.index(item.answer)
         best = max(range(len(per_byte)), key=per_byte.__getitem__)
         scores.append(
-            ItemScore(item_id=item.item_id, score=float(best == right), answer=item.choices[best], log_probability=per_byte[right])
+            ItemScore(
+                item_id=item.item_id,
+                score=float(best == right),
+                answer=item.choices[best],
+                log_probability=per_byte[right],
+            )
         )
         progress(1)
     return scores
 
 
 def _score_health(
-    model: Any, tokenizer: Any, kind: ItemKind, setting: PromptSetting, items: Sequence[Item], benchmark: Benchmark, progress: Progress
+    model: Any,
+    tokenizer: Any,
+    kind: ItemKind,
+    setting: PromptSetting,
+    items: Sequence[Item],
+    benchmark: Benchmark,
+    progress: Progress,
 ) -> list[ItemScore]:
     from jupiter.evaluator.likelihood import generate
 
@@ -102,7 +133,14 @@ def _score_health(
     scores: list[ItemScore] = []
     for index, answer in generate(model, tokenizer, prompts, new_tokens_max=HEALTH_NEW_TOKENS_MAX, stop="\n\n"):
         score = health_score(answer.text, finished=answer.finished, band=benchmark.band)
-        scores.append(ItemScore(item_id=items[index].item_id, score=score, answer=answer.text, log_probability=math.log(max(score, 1e-3))))
+        scores.append(
+            ItemScore(
+                item_id=items[index].item_id,
+                score=score,
+                answer=answer.text,
+                log_probability=math.log(max(score, 1e-3)),
+            )
+        )
         progress(1)
     return scores
 
@@ -111,7 +149,14 @@ _METHODS = {"exact": _score_exact, "choice": _score_choice, "health": _score_hea
 
 
 def score_kind(
-    model: Any, tokenizer: Any, *, kind: str, setting: PromptSetting, items: Sequence[Item], benchmark: Benchmark, progress: Progress
+    model: Any,
+    tokenizer: Any,
+    *,
+    kind: str,
+    setting: PromptSetting,
+    items: Sequence[Item],
+    benchmark: Benchmark,
+    progress: Progress,
 ) -> list[ItemScore]:
     """Score items of one kind with one prompt setting."""
     definition = item_kinds()[kind]
@@ -127,6 +172,8 @@ def score_items(
         by_kind.setdefault(item.kind, []).append(item)
     scored: dict[str, ItemScore] = {}
     for kind, items in by_kind.items():
-        results = score_kind(model, tokenizer, kind=kind, setting=settings[kind], items=items, benchmark=benchmark, progress=progress)
+        results = score_kind(
+            model, tokenizer, kind=kind, setting=settings[kind], items=items, benchmark=benchmark, progress=progress
+        )
         scored |= {result.item_id: result for result in results}
     return scored

@@ -47,7 +47,9 @@ def word_jaccard(left: str, right: str) -> float:
 def shares_name(text: str, entry_name: str) -> bool:
     """Say whether the text gives the name away (case and punctuation ignored)."""
     plain = re.sub(r"[^a-z0-9]", "", entry_name.lower())
-    return len(plain) > 1 and (plain in re.sub(r"[^a-z0-9]", "", text.lower()) if len(plain) > 3 else plain in _words(text))
+    return len(plain) > 1 and (
+        plain in re.sub(r"[^a-z0-9]", "", text.lower()) if len(plain) > 3 else plain in _words(text)
+    )
 
 
 def _table_lines(module_name: str) -> dict[str, str]:
@@ -64,7 +66,9 @@ def _first_sentences(text: str) -> str:
     return text[: cut[-1]] if cut else ""
 
 
-def second_wordings(entry: Entry, first: str, tables: dict[str, dict[str, str]], twins: dict[str, dict[str, str]]) -> list[Wording]:
+def second_wordings(
+    entry: Entry, first: str, tables: dict[str, dict[str, str]], twins: dict[str, dict[str, str]]
+) -> list[Wording]:
     """Return the usable second wordings of `entry`; `tables` and `twins` cache what modules say."""
     if entry.module not in tables:
         tables[entry.module] = _table_lines(entry.module)

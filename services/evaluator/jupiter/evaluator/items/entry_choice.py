@@ -26,14 +26,16 @@ class EntryChoice:
     weight: float = 0.4
     terminator: str = "\n\n"
     templates: tuple[str, ...] = ("Reference of {title}:\n", "Notes on {title}.\n")
-    settings: tuple[PromptSetting, ...] = (PromptSetting(0, 0), PromptSetting(1, 0), PromptSetting(0, 2))
+    settings: tuple[PromptSetting, ...] = (PromptSetting(0, 0), PromptSetting(1, 0))
 
     def build(self, corpus: Corpus, rng: random.Random) -> list[Item]:
         trained = corpus.training_text()
         entries = [
             doc
             for doc in corpus.held_out
-            if doc.kind == "api" and doc.title and word_jaccard(doc.text, trained.get(doc.title, "")) <= WORD_JACCARD_MAX
+            if doc.kind == "api"
+            and doc.title
+            and word_jaccard(doc.text, trained.get(doc.title, "")) <= WORD_JACCARD_MAX
         ]
         items = [item for doc in entries if (item := self._item(doc, entries, trained, rng)) is not None]
         rng.shuffle(items)

@@ -29,7 +29,9 @@ class GenerationHealth:
     def build(self, corpus: Corpus, rng: random.Random) -> list[Item]:
         titles = {doc.title: doc.group for doc in corpus.held_out if doc.kind == "api" and doc.title}
         if not titles:
-            titles = {parts[0].split(".")[0][:80]: doc.group for doc in corpus.held_out if (parts := passages(doc.text))}
+            titles = {
+                parts[0].split(".")[0][:80]: doc.group for doc in corpus.held_out if (parts := passages(doc.text))
+            }
         items = [
             Item(
                 item_id=item_id_of(self.name, title),

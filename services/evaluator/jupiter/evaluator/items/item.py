@@ -88,7 +88,7 @@ class ItemKind(Protocol):
     templates: tuple[str, ...]
     """`str.format` templates of the question; `fields` fill them, the answer follows directly."""
     terminator: str
-    """What ends an answer in a worked example, and must end an exact answer."""
+    """What ends an answer in a worked example."""
     settings: tuple[PromptSetting, ...]
     """What prompt tuning chooses from."""
 

@@ -36,8 +36,10 @@ class NextPassage:
             positions = list(range(CONTEXT_PASSAGES, len(parts)))
             for position in rng.sample(positions, min(len(positions), ITEMS_PER_DOCUMENT_MAX)):
                 context = "\n\n".join(parts[position - CONTEXT_PASSAGES : position])
-                others = [part for i, part in enumerate(parts) if i not in range(position - CONTEXT_PASSAGES, position + 1)]
-                others.sort(key=lambda part: abs(len(part) - len(parts[position])))  # noqa: B023 (used at once)
+                others = [
+                    part for i, part in enumerate(parts) if i not in range(position - CONTEXT_PASSAGES, position + 1)
+                ]
+                others.sort(key=lambda part: abs(len(part) - len(parts[position])))
                 choices = [parts[position], *rng.sample(others[:6], 3)]
                 rng.shuffle(choices)
                 items.append(

@@ -19,12 +19,20 @@ def passages(text: str) -> list[str]:
         indented = sum(line.startswith("   ") for line in block.split("\n"))
         line = " ".join(block.split())
         letters = sum(character.isalpha() or character == " " for character in line)
-        if indented > block.count("\n") / 2 + 0.5 or not line or letters / len(line) < 0.8 or "::=" in line or ">>>" in line:
+        if (
+            indented > block.count("\n") / 2 + 0.5
+            or not line
+            or letters / len(line) < 0.8
+            or "::=" in line
+            or ">>>" in line
+        ):
             continue
         if len(line) < PASSAGE_CHARS_MIN:
             continue
         if len(line) > PASSAGE_CHARS_MAX:
-            ends = [m.end() for m in re.finditer(r"[.!?](?=\s)", line) if PASSAGE_CHARS_MIN <= m.end() <= PASSAGE_CHARS_MAX]
+            ends = [
+                m.end() for m in re.finditer(r"[.!?](?=\s)", line) if PASSAGE_CHARS_MIN <= m.end() <= PASSAGE_CHARS_MAX
+            ]
             if not ends:
                 continue
             line = line[: ends[-1]]

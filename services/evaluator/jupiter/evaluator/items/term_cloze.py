@@ -15,6 +15,8 @@ from jupiter.evaluator.items.item import Corpus, Item, PromptSetting, half_of, i
 from jupiter.evaluator.items.passages import passages
 
 TERM_CHARS_MIN = 6
+_TERM = re.compile(rf"\b[a-z]{{{TERM_CHARS_MIN},}}\b")
+_TERM_IN_SENTENCE = re.compile(rf"(?<= )[a-z]{{{TERM_CHARS_MIN},}}(?=[ .,;])")
 TERM_COUNT_MIN, TERM_COUNT_MAX = 2, 40
 """Seen at least twice (not a typing error), and rare enough to be a term."""
 ITEMS_PER_DOCUMENT_MAX = 4
@@ -34,7 +36,7 @@ class TermCloze:
 
     def build(self, corpus: Corpus, rng: random.Random) -> list[Item]:
         texts = [doc for doc in corpus.held_out if doc.kind == "text"]
-        counts = Counter(word for doc in texts for word in re.findall(r"\b[a-z]{%d,}\b" % TERM_CHARS_MIN, doc.text))
+        counts = Counter(word for doc in texts for word in _TERM.findall(doc.text))
         terms = sorted(word for word, count in counts.items() if TERM_COUNT_MIN <= count <= TERM_COUNT_MAX)
         items: list[Item] = []
         for doc in texts:
@@ -51,7 +53,7 @@ class TermCloze:
         known = set(terms)
         spots = [
             match
-            for match in re.finditer(r"(?<= )[a-z]{%d,}(?=[ .,;])" % TERM_CHARS_MIN, part)
+            for match in _TERM_IN_SENTENCE.finditer(part)
             if match.start() >= LEFT_CHARS_MIN and match.group() in known and match.group() not in part[: match.start()]
         ]
         if not spots:
@@ -60,7 +62,10 @@ class TermCloze:
         others = [
             term
             for term in terms
-            if abs(len(term) - len(spot.group())) <= 1 and term not in part and term[-2:] == spot.group()[-2:] and term[:4] != spot.group()[:4]
+            if abs(len(term) - len(spot.group())) <= 1
+            and term not in part
+            and term[-2:] == spot.group()[-2:]
+            and term[:4] != spot.group()[:4]
         ]
         if len(others) < 3:
             return None
