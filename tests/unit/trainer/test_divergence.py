@@ -15,11 +15,12 @@ def test_what_is_not_a_number_stops_at_once(loss: float, norm: float) -> None:
 
 def test_a_rise_above_the_beginning_stops_and_a_rise_above_the_best_does_not() -> None:
     guard = LossGuard(nats=2)
-    for step, loss in enumerate([3.0] * WINDOW_STEPS + [0.1] * 100 + [4.5] * WINDOW_STEPS):
+    for step, loss in enumerate([3.0] * WINDOW_STEPS + [0.1] * 100 + [4.9] * WINDOW_STEPS):
         guard.check(step=step, loss=loss, gradient_norm=1)
+    for step in range(1000, 999 + WINDOW_STEPS):
+        guard.check(step=step, loss=4.9, gradient_norm=1)
     with pytest.raises(Diverged, match=r"nats above the run's first"):
-        for step in range(1000, 1000 + WINDOW_STEPS):
-            guard.check(step=step, loss=5.6, gradient_norm=1)
+        guard.check(step=2000, loss=8, gradient_norm=1)
 
 
 def test_one_bad_step_is_no_divergence() -> None:

@@ -19,7 +19,7 @@ from contextlib import AbstractAsyncContextManager, suppress
 from pathlib import Path
 from typing import TypeVar
 
-from jupiter import keys
+from jupiter import crashpoints, keys
 from jupiter.compute import ComputeLease, Turn
 from jupiter.errors import NotFound
 from jupiter.events import CheckpointSaved
@@ -150,6 +150,7 @@ class Session:
                 checkpoints.commit, self._runtime.blobs, directory, state, domain=self._runtime.domain
             )
         await self._runtime.bus.publish(checkpoints.event_of(committed))
+        crashpoints.reached("event")
         self._saved_step = state.step
         self._progress.checkpointed()
         self._metrics.checkpoints.inc()

@@ -10,6 +10,7 @@ Logits are computed only where there is a loss: with a vocabulary of 49,152 they
 from __future__ import annotations
 
 import inspect
+import logging
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -21,10 +22,13 @@ from torch.nn import functional
 
 from jupiter.config.sections import TrainerSection
 from jupiter.modeling import load_model, resolve_device
+from jupiter.trainer.attention import PER_SAMPLE, probe_row
 from jupiter.trainer.packing import Row
 from jupiter.trainer.parallel import OneProcess, World
 
 __all__ = ["StepOutcome", "Student"]
+
+log = logging.getLogger(__name__)
 
 ADAM_BETAS = (0.9, 0.95)
 """The second moment forgets faster than PyTorch's default: runs here are hundreds of steps, not a million."""
@@ -61,8 +65,10 @@ class Student:
             model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         self.model = self.world.wrap(model)
         self.optimizer = _adamw(self.model, settings, device=self.device)
+        torch.manual_seed(settings.seed)  # dropout draws from it, where the model has any
         self._picks_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
         self._forward = torch.compile(self.model, dynamic=True) if self._compiles(settings) else self.model
+        self._per_sample = self.device.type == "cpu" and self._attends_per_sample()
 
     def step(self, rows: Sequence[Row], *, number: int) -> StepOutcome:
         """Take optimizer step `number` (0 is the run's first) on the mean loss over all learned tokens of `rows`."""
@@ -88,18 +94,23 @@ class Student:
 
     def row_loss(self, row: Row) -> torch.Tensor:
         """Return the summed loss (nats) of the learned tokens of one row."""
-        keep = torch.tensor(row.loss_at, device=self.device)
-        picking = {"logits_to_keep": keep} if self._picks_logits else {}
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.settings.precision == "bfloat16"):
-            logits = self._forward(
-                input_ids=torch.tensor([row.tokens], device=self.device),
-                position_ids=torch.tensor([row.positions], device=self.device),
-                use_cache=False,
-                **picking,
-            ).logits[0]
-        if not self._picks_logits:
-            logits = logits[keep]
+            logits = self._logits(row, per_sample=self._per_sample)
         return functional.cross_entropy(logits.float(), torch.tensor(row.targets, device=self.device), reduction="sum")
+
+    def _logits(self, row: Row, *, per_sample: bool) -> torch.Tensor:
+        """Return the logits at `row.loss_at`."""
+        keep = torch.tensor(row.loss_at, device=self.device)
+        options: dict[str, Any] = {"logits_to_keep": keep} if self._picks_logits else {}
+        if per_sample:
+            options["sample_lengths"] = row.lengths
+        logits: torch.Tensor = self._forward(
+            input_ids=torch.tensor([row.tokens], device=self.device),
+            position_ids=torch.tensor([row.positions], device=self.device),
+            use_cache=False,
+            **options,
+        ).logits[0]
+        return logits if self._picks_logits else logits[keep]
 
     def state(self) -> dict[str, torch.Tensor]:
         """Return every tensor that the next step depends on, by name: what `restore` takes."""
@@ -150,6 +161,23 @@ class Student:
         for group in self.optimizer.param_groups:
             group["lr"] = self.settings.learning_rate * warmup
         return self.settings.learning_rate * warmup
+
+    def _attends_per_sample(self) -> bool:
+        """Switch to attention per sample if it gives what the model's masked attention gives; say whether it did."""
+        before = self.model.config._attn_implementation
+        self.model.eval()
+        with torch.no_grad():
+            expected = self._logits(probe_row(), per_sample=False)
+            try:
+                self.model.set_attn_implementation(PER_SAMPLE)
+                same = torch.allclose(self._logits(probe_row(), per_sample=True), expected, rtol=1e-4, atol=1e-4)
+            except (NotImplementedError, TypeError, ValueError) as error:
+                log.info("attention is masked, not per sample: %s", error)
+                same = False
+        if not same:
+            self.model.set_attn_implementation(before)
+        self.model.train()
+        return same
 
     def _compiles(self, settings: TrainerSection) -> bool:
         return settings.compile and self.device.type != "cpu"
