@@ -51,7 +51,7 @@ class S3Section(Section):
     region: str = "us-east-1"
     bucket: str = "jupiter"
     access_key: str = ""
-    secret_key: str = ""
+    secret_key: str = Field(default="", repr=False)
 
 
 class TelemetrySection(Section):
@@ -190,7 +190,7 @@ class ControllerSection(Section):
     """Shards the trainer has not consumed yet before generation pauses (back-pressure)."""
     samples_per_request: int = Field(default=64, ge=1, le=256)
     sampling: Sampling = Sampling()
-    load_timeout_s: float = Field(default=120, gt=0)
+    load_timeout_s: float = Field(default=300, gt=0)
     """A promotion is rolled back when no generator reports `loaded` within this time."""
     gc_interval_s: float = Field(default=60, gt=0)
     state_file: Path = Path("pipeline_state.json")

@@ -40,6 +40,8 @@ from tests.tiny_model import make_tiny_model
 
 DOMAIN = "domain_a"
 SHORT = Pauses(backoff_s=(0, 0, 0, 0), unavailable_s=0, drain_s=5, status_s=0.01)
+WAIT_S_MAX = 100
+"""Long, because tests run beside others on few cores; nothing waits for it to pass."""
 SAMPLING = Sampling(temperature=1.0, top_p=1.0, max_new_tokens=8)
 
 
@@ -82,17 +84,19 @@ class Stage:
     """Everything around one generator (or several, over the same bus and blobs)."""
 
     directory: Path
+    domain: str = DOMAIN
     compute_slots: int = 0
     turn_s_max: float = 20
-    bus: MemoryBus = field(default_factory=MemoryBus)
-    blobs: MemoryBlobs = field(default_factory=MemoryBlobs)
+    # The in-memory twins, or the real ones under the same contract.
+    bus: Any = field(default_factory=MemoryBus)
+    blobs: Any = field(default_factory=MemoryBlobs)
     entries: list[LedgerEntry] = field(default_factory=list)
     documents: list[Document] = field(default_factory=list)
 
     @property
     def config(self) -> ClusterConfig:
         local = LocalSection(compute_slots=self.compute_slots, turn_s_max=self.turn_s_max)
-        return ClusterConfig(domain=DOMAIN, data_dir=self.directory / "data", local=local)
+        return ClusterConfig(domain=self.domain, data_dir=self.directory / "data", local=local)
 
     def deps(self, *, instance: str = "one") -> Deps:
         """Build what `wiring` builds, around the twins and the watched engine."""
@@ -126,7 +130,7 @@ class Stage:
         golden = record_golden(model)
         if spoil is not None:
             spoil(model)
-        prefix = keys.generator_prefix(DOMAIN, version)
+        prefix = keys.generator_prefix(self.domain, version)
         refs = [
             manifests.upload_file(self.blobs, prefix=prefix, name=f"model/{path.name}", path=path)
             for path in sorted(model.iterdir())
@@ -138,21 +142,34 @@ class Stage:
             self.blobs,
             prefix=prefix,
             kind="generator",
-            domain=DOMAIN,
+            domain=self.domain,
             work_id=f"v{version}",
             files=tuple(refs),
             details={"version": version},
         )
 
+    def store_imported(self, imported: Any) -> Committed:
+        """Commit the imported base model as version 1: the same files, as the controller does."""
+        base = manifests.read(self.blobs, imported.manifest_key, sha256=imported.manifest_sha256)
+        return manifests.commit(
+            self.blobs,
+            prefix=keys.generator_prefix(self.domain, 1),
+            kind="generator",
+            domain=self.domain,
+            work_id="v1",
+            files=base.manifest.files,
+            details={"version": 1},
+        )
+
     async def flip(self, version: int, *, announce: bool = True) -> LedgerEntry:
         """Make a stored version current: the ledger entry, then its event."""
-        manifest_key = keys.manifest_key(keys.generator_prefix(DOMAIN, version))
+        manifest_key = keys.manifest_key(keys.generator_prefix(self.domain, version))
         last = self.entries[-1] if self.entries else None
         action: Literal["registered", "promoted", "rolled_back"] = (
             "registered" if last is None else "promoted" if version > last.version else "rolled_back"
         )
         entry = LedgerEntry(
-            domain=DOMAIN,
+            domain=self.domain,
             sequence=len(self.entries) + 1,
             action=action,
             version=version,
@@ -164,16 +181,16 @@ class Stage:
             time="2026-01-01T00:00:00Z",
             previous_hash=entry_hash(last) if last else GENESIS_HASH,
         )
-        assert self.blobs.create(keys.ledger_key(DOMAIN, entry.sequence), canonical_json(entry))
+        assert self.blobs.create(keys.ledger_key(self.domain, entry.sequence), canonical_json(entry))
         self.entries.append(entry)
-        assert ledger.current(ledger.read_ledger(self.blobs, DOMAIN)) == entry
+        assert ledger.current(ledger.read_ledger(self.blobs, self.domain)) == entry
         if announce:
             await self.announce(entry)
         return entry
 
     async def announce(self, entry: LedgerEntry) -> None:
         about: dict[str, Any] = {
-            "domain": DOMAIN,
+            "domain": self.domain,
             "version": entry.version,
             "previous_version": entry.previous_version,
             "ledger_sequence": entry.sequence,
@@ -188,7 +205,7 @@ class Stage:
         text = f"Return the {number}th thing that was put in, or None when there is none."
         document = Document(
             document_id=hashlib.sha256(text.encode()).hexdigest(),
-            domain=DOMAIN,
+            domain=self.domain,
             text=text,
             source=f"test:{number}",
             title=f"things.get_{number}",
@@ -196,7 +213,7 @@ class Stage:
             group="things",
             split=split,
         )
-        self.blobs.create(keys.document_key(DOMAIN, document.document_id), canonical_json(document))
+        self.blobs.create(keys.document_key(self.domain, document.document_id), canonical_json(document))
         self.documents.append(document)
         return document
 
@@ -206,8 +223,8 @@ class Stage:
             self.add_document(len(self.documents))
         tasks = ("restate", "need", "explain")
         return GenerationRequested(
-            domain=DOMAIN,
-            request_id=digest_of(DOMAIN, version, len(self.entries), sequence),
+            domain=self.domain,
+            request_id=digest_of(self.domain, version, len(self.entries), sequence),
             generator_version=version,
             sequence=sequence,
             sampling=sampling,
@@ -225,13 +242,13 @@ class Stage:
         )
 
     async def published(self, channel: str) -> list[Any]:
-        return [entry.event async for entry in self.bus.read(f"{channel}.{DOMAIN}", follow=False)]
+        return [entry.event async for entry in self.bus.read(f"{channel}.{self.domain}", follow=False)]
 
     async def until_published(self, channel: str, count: int) -> list[Any]:
         """Return the channel's events once there are `count`."""
         found: list[Event] = []
-        async with asyncio.timeout(30):
-            async for entry in self.bus.read(f"{channel}.{DOMAIN}"):
+        async with asyncio.timeout(WAIT_S_MAX):
+            async for entry in self.bus.read(f"{channel}.{self.domain}"):
                 found.append(entry.event)
                 if len(found) == count:
                     break
@@ -245,7 +262,7 @@ class Stage:
 
 
 async def until(condition: Callable[[], bool | Awaitable[bool]]) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(WAIT_S_MAX):
         while True:
             answer = condition()
             if answer if isinstance(answer, bool) else await answer:

@@ -47,6 +47,12 @@ def test_a_passage_without_a_title_is_used_or_refused_with_a_reason(name: str) -
             "Turn an object into JSON text. What is it called?",
             "json.dumps",
         ),
+        (
+            "locate",
+            " Turn an object into text.",
+            "Turn an object into text. Where does this belong?",
+            "json",
+        ),
         ("need", " save an object as text.", "I want to save an object as text. What should I use?", "json.dumps"),
         ("explain", " It turns an object into text.", "Explain json.dumps.", "It turns an object into text."),
         ("rewrite", " It makes text.", "What do you know about json.dumps?", "It makes text."),
@@ -64,7 +70,7 @@ def test_a_completion_becomes_a_closed_book_pair(name: str, completion: str, ins
     assert TEXT not in instruction + response
 
 
-@pytest.mark.parametrize("name", ["restate", "need", "explain"])
+@pytest.mark.parametrize("name", ["restate", "locate", "need", "explain"])
 def test_name_and_text_lie_across_instruction_and_response(name: str) -> None:
     """Else permuting the responses, the negative control, would leave the pair together."""
     parsed = find_task(name).parse("Something it does.", REQUEST)

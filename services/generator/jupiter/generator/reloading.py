@@ -41,7 +41,7 @@ REASON_CHARS_MAX = 2_000
 BASE_VERSION = 1
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, repr=False)
 class Reloader:
     """Makes the ledger's current version the one that serves here."""
 
