@@ -50,11 +50,13 @@ def test_tokens_are_counted_by_the_generators_tokenizer() -> None:
 
 def test_an_entry_is_learned_in_both_directions_and_prose_as_it_is() -> None:
     entry = document("Serialize obj to a string.")
-    there, back = real_samples(entry, chunk(entry, 1_200))
+    there, back, where, whence = real_samples(entry, chunk(entry, 1_200))
     assert (there.instruction, there.response) == ("What is json.dumps?", "Serialize obj to a string.")
     assert (back.instruction, back.response) == ("Serialize obj to a string. What is it called?", "json.dumps")
-    assert there.sample_id != back.sample_id
-    assert there.loss_on == back.loss_on == "response"
+    assert (where.instruction, where.response) == ("Where does dumps belong?", "json")
+    assert (whence.instruction, whence.response) == ("Serialize obj to a string. Where does this belong?", "json")
+    assert len({sample.sample_id for sample in (there, back, where, whence)}) == 4
+    assert {sample.loss_on for sample in (there, back, where, whence)} == {"response"}
     prose = document("A paragraph about things.\n\nAnother one about others.", title=None, kind="text")
     plain = list(real_samples(prose, chunk(prose, 30)))
     assert [(one.instruction, one.loss_on, one.chunk_index) for one in plain] == [(None, "all", 0), (None, "all", 1)]

@@ -68,8 +68,12 @@ class Candidate:
 
     @cached_property
     def names_the_answer(self) -> bool:
-        """Whether the response is the passage's title: a question that asks what something is called."""
-        return bool(self.title) and self.sample.response.strip().rstrip(".").casefold() == str(self.title).casefold()
+        """Whether the response is the passage's title, or what holds it (`json` for `json.dumps`).
+
+        Such a question asks what something is called, or where it belongs.
+        """
+        title = (self.title or "").casefold()
+        return bool(title) and self.sample.response.strip().rstrip(".").casefold() in {title, title.rpartition(".")[0]}
 
     @cached_property
     def claim(self) -> str:

@@ -21,7 +21,10 @@ RESPONSE_CHARS_MIN = 12
 
 
 def real_samples(document: Document, chunks: tuple[Chunk, ...]) -> Iterator[Sample]:
-    """Yield the real samples of one training document: two for an entry with a title, else plain passages.
+    """Yield the real samples of one training document: up to four for an entry with a title, else plain passages.
+
+    The two that are answered with where the entry belongs (`json` for `json.dumps`) teach that a question may ask for
+    less than the full title: a student without them answers every question with a title (docs/experiments.md).
 
     Each is counted by itself in `curator.real_repeats_max`.
     """
@@ -31,6 +34,10 @@ def real_samples(document: Document, chunks: tuple[Chunk, ...]) -> Iterator[Samp
         if document.kind == "api" and document.title:
             yield _sample(chunk, instruction=f"What is {document.title}?", response=chunk.text)
             yield _sample(chunk, instruction=f"{chunk.text} What is it called?", response=document.title)
+            container, _, name = document.title.rpartition(".")
+            if container:
+                yield _sample(chunk, instruction=f"Where does {name} belong?", response=container)
+                yield _sample(chunk, instruction=f"{chunk.text} Where does this belong?", response=container)
         else:
             yield _sample(chunk, instruction=None, response=chunk.text)
 
