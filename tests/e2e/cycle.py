@@ -26,7 +26,7 @@ from tests.tiny_model import make_tiny_model
 ROOT = Path(__file__).parents[2]
 DOMAIN = "made_up"
 # Generous: three services import torch on cores that other tests use too.
-WAIT_S = 150
+WAIT_S = 300
 RATIO_MIN, RATIO_MAX = 0.30, 0.40
 
 SETTINGS: dict[str, Any] = {

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ from tests.e2e.cycle import (
     until,
 )
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 
 @pytest.fixture
@@ -227,12 +228,23 @@ async def test_a_candidate_corrupted_after_its_evaluation_is_rolled_back_while_t
     assert not made_by(cluster.watch, 2)
 
 
-def jupiter(config: ClusterConfig, log: Path, *arguments: str) -> subprocess.Popen[bytes]:
-    """Start a command as a user would, in a process of its own."""
+@contextlib.contextmanager
+def jupiter(config: ClusterConfig, log: Path, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a command as a user would, in a process of its own; a test that fails leaves none behind."""
     environment = {**os.environ, **settings_as_environment(config), "PYTHONPATH": str(ROOT)}
-    with log.open("ab") as output:
-        command = [sys.executable, "-m", "jupiter.cli", *arguments]
-        return subprocess.Popen(command, stdout=output, stderr=output, env=environment)
+    command = [sys.executable, "-m", "jupiter.cli", *arguments]
+    with (
+        log.open("ab") as output,
+        subprocess.Popen(command, stdout=output, stderr=output, env=environment) as process,
+    ):
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+async def ended(process: subprocess.Popen[bytes], log: Path) -> None:
+    assert await asyncio.to_thread(process.wait, WAIT_S) == 0, log.read_text()
 
 
 async def test_ctrl_c_drains_and_the_next_start_goes_on(config: ClusterConfig, tmp_path: Path) -> None:
@@ -240,25 +252,26 @@ async def test_ctrl_c_drains_and_the_next_start_goes_on(config: ClusterConfig, t
         path = config.data_dir / "pipeline_state.json"
         return dict(json.loads(path.read_bytes())) if path.exists() else {"current_epoch": 0}
 
+    def has(process: subprocess.Popen[bytes], condition: Callable[[], bool]) -> Callable[[], bool]:
+        return lambda: condition() or process.poll() is not None
+
     log = tmp_path / "up.log"
-    first = jupiter(config, log, "up")
-    await until(lambda: "everything runs" in log.read_text() or first.poll() is not None, what="everything to run")
-    publishing = jupiter(config, log, "publish", "documents.jsonl")
-    assert await asyncio.to_thread(publishing.wait, WAIT_S) == 0, log.read_text()
-    await until(lambda: state()["current_epoch"] >= 1 or first.poll() is not None, what="the first evaluation")
-    assert first.poll() is None, log.read_text()
-    first.send_signal(signal.SIGINT)
-    assert await asyncio.to_thread(first.wait, 60) == 0
+    with jupiter(config, log, "up") as first:
+        await until(has(first, lambda: "everything runs" in log.read_text()), what="everything to run")
+        with jupiter(config, log, "publish", "documents.jsonl") as publishing:
+            await ended(publishing, log)
+        await until(has(first, lambda: state()["current_epoch"] >= 1), what="the first evaluation")
+        first.send_signal(signal.SIGINT)
+        await ended(first, log)
     assert "the next `jupiter up` goes on from here" in log.read_text()
     epochs = state()["current_epoch"]
+    assert epochs >= 1
 
-    second = jupiter(config, log, "up")
-    try:
-        await until(lambda: state()["current_epoch"] > epochs or second.poll() is not None, what="the next evaluation")
-        assert second.poll() is None, log.read_text()
-    finally:
+    with jupiter(config, log, "up") as second:
+        await until(has(second, lambda: state()["current_epoch"] > epochs), what="the next evaluation")
         second.send_signal(signal.SIGTERM)
-    assert await asyncio.to_thread(second.wait, 60) == 0
+        await ended(second, log)
+    assert state()["current_epoch"] > epochs
     steps = [epoch["step"] for epoch in state()["epochs"]]
     assert steps == sorted(set(steps)), "an evaluation was done again"
 
