@@ -94,8 +94,12 @@ def config(domain: str, nats_server: NatsServer, blobs: S3Blobs, s3_server: S3Se
 async def evaluator(config: ClusterConfig, **environment: str) -> AsyncIterator[asyncio.subprocess.Process]:
     """Run the service; it is stopped as an operator stops it, unless it has died."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("JUPITER_")}
+    domains = config.data_dir / "config" / "domains"
+    domains.mkdir(parents=True, exist_ok=True)
+    (domains / f"{config.domain}.yaml").write_text("description: A test.\ntasks: [{task: question_answer}]\n")
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "jupiter.evaluator"),
+        cwd=config.data_dir,
         env={**inherited, **settings_as_environment(config), "OMP_NUM_THREADS": "1", **environment},
     )
     try:

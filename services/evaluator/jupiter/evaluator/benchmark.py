@@ -102,9 +102,11 @@ def _dimension_items(kinds: Sequence[ItemKind], pools: Mapping[str, Sequence[Ite
     return [item for kind in kinds for item in chosen[kind.name]][:wanted]
 
 
-def build_benchmark(corpus: Corpus, *, domain: str, samples: int, seed: int) -> Benchmark:
-    """Build the benchmark; raises BenchmarkTooSmallError when a dimension would have no item."""
-    kinds = item_kinds()
+def build_benchmark(
+    corpus: Corpus, *, domain: str, samples: int, seed: int, only_kinds: Sequence[str] = ()
+) -> Benchmark:
+    """Build the benchmark, of `only_kinds` if any are named. Raises BenchmarkTooSmallError for an empty dimension."""
+    kinds = {name: kind for name, kind in item_kinds().items() if not only_kinds or name in only_kinds}
     pools: dict[str, list[Item]] = {}
     examples: dict[str, tuple[Item, ...]] = {}
     for name, kind in kinds.items():

@@ -5,16 +5,22 @@ Owns: who gets what. Does not know: what any part does.
 
 from __future__ import annotations
 
+from functools import partial
+
 from jupiter.compute import ComputeLease
+from jupiter.config import DomainConfig
+from jupiter.config.loading import load_domain
+from jupiter.errors import ConfigError
 from jupiter.evaluator.benchmark import build_benchmark
 from jupiter.evaluator.contestants import Contestants
 from jupiter.evaluator.examination import ModelExaminer
 from jupiter.evaluator.freezing import Freezer
 from jupiter.evaluator.handlers import CHECKPOINT_HANDLERS, Deps
+from jupiter.evaluator.items import item_kinds
 from jupiter.evaluator.sessions import run_sessions
 from jupiter.service import Runtime, ServiceParts, Subscription
 
-__all__ = ["setup"]
+__all__ = ["chosen_kinds", "setup"]
 
 
 async def setup(runtime: Runtime) -> ServiceParts[Deps]:
@@ -26,7 +32,19 @@ async def setup(runtime: Runtime) -> ServiceParts[Deps]:
         examiner=ModelExaminer(dtype=config.evaluator.dtype, device=config.evaluator.device),
         lease=ComputeLease.of(config),
     )
-    freezer = Freezer(runtime=runtime, build=build_benchmark, run_sessions=run_sessions)
+    build = partial(build_benchmark, only_kinds=chosen_kinds(load_domain(runtime.domain)))
+    freezer = Freezer(runtime=runtime, build=build, run_sessions=run_sessions)
     # One checkpoint at a time over all instances: a second evaluator stands by.
     checkpoints = Subscription(channel="checkpoints", durable="evaluator", handlers=CHECKPOINT_HANDLERS)
     return ServiceParts(deps=deps, subscriptions=[checkpoints], background=[freezer.run])
+
+
+def chosen_kinds(domain: DomainConfig) -> tuple[str, ...]:
+    """Return the domain's `benchmark_kinds`; none means all. Raises ConfigError for a kind that does not exist."""
+    unknown = [name for name in domain.benchmark_kinds if name not in item_kinds()]
+    if unknown:
+        raise ConfigError(
+            f"config/domains/{domain.name}.yaml: benchmark_kinds names {', '.join(unknown)}; "
+            f"there are {', '.join(sorted(item_kinds()))}"
+        )
+    return domain.benchmark_kinds
