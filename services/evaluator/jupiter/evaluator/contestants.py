@@ -64,9 +64,18 @@ class Contestants:
     def _remove_abandoned(self) -> None:
         """Remove what processes left that were killed while they evaluated."""
         for path in self._directory.glob("candidate-*"):
-            owner = path.name.split("-")[1]
-            if not Path("/proc", owner).exists():
+            if not _is_alive(int(path.name.split("-")[1])):
                 shutil.rmtree(path, ignore_errors=True)
+
+
+def _is_alive(process_id: int) -> bool:
+    try:
+        os.kill(process_id, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _fetch(blobs: Blobs, manifest: Manifest, directory: Path) -> Path:
