@@ -87,6 +87,15 @@ async def steps_taken(bus: JetStreamBus, domain: str) -> float:
     return max((event.done or 0 for event in entries if isinstance(event, ServiceStatus)), default=0)
 
 
+async def finish(bus: JetStreamBus, domain: str, run: str) -> None:
+    """Wait until the run's last checkpoint is published."""
+
+    async def finished() -> bool:
+        return LAST_STEP in await saved_steps(bus, domain, run)
+
+    await until(finished)
+
+
 def weights(blobs: S3Blobs, domain: str, run: str) -> dict[str, str]:
     """Return the sha256 of model and training tensors of the run's last checkpoint."""
     committed = manifests.read(blobs, keys.manifest_key(keys.checkpoint_prefix(domain, run, LAST_STEP)))
@@ -100,11 +109,8 @@ async def test_a_trainer_killed_everywhere_ends_in_the_weights_of_one_never_kill
     for number in range(4):
         await bus.publish(commit_shard(blobs, domain, number))
 
-    async def finished(run: str) -> bool:
-        return LAST_STEP in await saved_steps(bus, domain, run)
-
     with trainer(named(config, "whole")):
-        await until(lambda: finished("whole"))
+        await finish(bus, domain, "whole")
     killed = named(config, "killed")
     for step in ("blobs", "manifest", "event"):
         marker = tmp_path / f"died-after-{step}"
@@ -112,7 +118,7 @@ async def test_a_trainer_killed_everywhere_ends_in_the_weights_of_one_never_kill
             assert await asyncio.to_thread(process.wait, WAIT_S_MAX) == -signal.SIGKILL
         assert marker.exists()
     with trainer(killed):
-        await until(lambda: finished("killed"))
+        await finish(bus, domain, "killed")
     assert weights(blobs, domain, "killed") == weights(blobs, domain, "whole")
     for run in ("whole", "killed"):
         steps = await saved_steps(bus, domain, run)
@@ -132,9 +138,6 @@ async def test_a_trainer_killed_between_checkpoints_resumes_bit_equal(
     async def past_a_checkpoint() -> bool:
         return await steps_taken(bus, domain) > EVAL_EVERY_STEPS
 
-    async def finished(run: str) -> bool:
-        return LAST_STEP in await saved_steps(bus, domain, run)
-
     with trainer(named(config, "killed")) as process:
         await until(past_a_checkpoint)
         process.kill()
@@ -142,5 +145,5 @@ async def test_a_trainer_killed_between_checkpoints_resumes_bit_equal(
         await bus.publish(shard)
     for run in ("killed", "whole"):
         with trainer(named(config, run)):
-            await until(lambda run=run: finished(run))
+            await finish(bus, domain, run)
     assert weights(blobs, domain, "killed") == weights(blobs, domain, "whole")

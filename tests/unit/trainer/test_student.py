@@ -11,6 +11,7 @@ import torch  # noqa: TID253 - tensors are what is tested here
 
 from jupiter.config.sections import TrainerSection
 from jupiter.modeling import load_model
+from jupiter.trainer.attention import PER_SAMPLE
 from jupiter.trainer.packing import Encoded, Row, pack
 from jupiter.trainer.student import Student
 from tests.tiny_model import make_tiny_model
@@ -31,18 +32,25 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_tiny_model(tmp_path_factory.mktemp("tiny"))
 
 
+def save_random(config: Any, directory: Path) -> None:
+    """Save a random model of any architecture."""
+    from transformers import AutoModelForCausalLM
+
+    auto: Any = AutoModelForCausalLM
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        auto.from_config(config).save_pretrained(directory)
+
+
 @pytest.fixture(scope="module")
 def tiny_gpt2(tmp_path_factory: pytest.TempPathFactory, tiny: Path) -> Path:
     """Another architecture: learned positions, dropout, biases."""
-    from transformers import GPT2Config, GPT2LMHeadModel
+    from transformers import GPT2Config
 
     directory = tmp_path_factory.mktemp("gpt2")
     for name in ("tokenizer.json", "tokenizer_config.json"):
         (directory / name).write_bytes((tiny / name).read_bytes())
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        model: Any = GPT2LMHeadModel(GPT2Config(vocab_size=512, n_embd=32, n_layer=2, n_head=2, n_positions=256))
-    model.save_pretrained(directory)
+    save_random(GPT2Config(vocab_size=512, n_embd=32, n_layer=2, n_head=2, n_positions=256), directory)
     return directory
 
 
@@ -103,6 +111,39 @@ def test_the_loss_is_that_of_the_whole_logits(tiny: Path) -> None:
     reference, _ = load_model(tiny, dtype="float32")
     whole = reference(input_ids=ids, labels=labels).loss.item() * len(row.targets)
     assert student.row_loss(row).item() == pytest.approx(whole, rel=1e-5)
+
+
+def test_attention_per_sample_is_chosen_and_computes_what_the_masked_one_does(tiny: Path) -> None:
+    student = Student(tiny, settings())
+    (row,) = rows(SAMPLES)
+    chosen = student.model.config._attn_implementation
+    per_sample = student.row_loss(row).item()
+    student.attend("sdpa")
+    assert chosen == PER_SAMPLE
+    assert per_sample == pytest.approx(student.row_loss(row).item(), rel=1e-5)
+
+
+def test_a_model_that_needs_more_than_causal_attention_keeps_its_own(tiny: Path, tmp_path: Path) -> None:
+    """Sliding windows: attention per sample would look too far back."""
+    from transformers import MistralConfig
+
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (tmp_path / name).write_bytes((tiny / name).read_bytes())
+    config = MistralConfig(
+        vocab_size=512,
+        hidden_size=32,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        sliding_window=8,
+    )
+    save_random(config, tmp_path)
+    student = Student(tmp_path, settings())
+    assert student.model.config._attn_implementation == "sdpa"
+    packed = [student.row_loss(row).item() for row in rows(SAMPLES)]
+    alone = [student.row_loss(row).item() for row in rows(*((sample,) for sample in SAMPLES))]
+    assert math.fsum(packed) == pytest.approx(math.fsum(alone), rel=1e-5)
 
 
 @pytest.mark.parametrize("option", [{}, {"activation_checkpointing": True}])

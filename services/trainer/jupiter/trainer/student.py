@@ -68,7 +68,9 @@ class Student:
         torch.manual_seed(settings.seed)  # dropout draws from it, where the model has any
         self._picks_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
         self._forward = torch.compile(self.model, dynamic=True) if self._compiles(settings) else self.model
-        self._per_sample = self.device.type == "cpu" and self._attends_per_sample()
+        self._per_sample = False
+        if self.device.type == "cpu":
+            self._choose_attention()
 
     def step(self, rows: Sequence[Row], *, number: int) -> StepOutcome:
         """Take optimizer step `number` (0 is the run's first) on the mean loss over all learned tokens of `rows`."""
@@ -95,14 +97,14 @@ class Student:
     def row_loss(self, row: Row) -> torch.Tensor:
         """Return the summed loss (nats) of the learned tokens of one row."""
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.settings.precision == "bfloat16"):
-            logits = self._logits(row, per_sample=self._per_sample)
+            logits = self._logits(row)
         return functional.cross_entropy(logits.float(), torch.tensor(row.targets, device=self.device), reduction="sum")
 
-    def _logits(self, row: Row, *, per_sample: bool) -> torch.Tensor:
+    def _logits(self, row: Row) -> torch.Tensor:
         """Return the logits at `row.loss_at`."""
         keep = torch.tensor(row.loss_at, device=self.device)
         options: dict[str, Any] = {"logits_to_keep": keep} if self._picks_logits else {}
-        if per_sample:
+        if self._per_sample:
             options["sample_lengths"] = row.lengths
         logits: torch.Tensor = self._forward(
             input_ids=torch.tensor([row.tokens], device=self.device),
@@ -162,22 +164,26 @@ class Student:
             group["lr"] = self.settings.learning_rate * warmup
         return self.settings.learning_rate * warmup
 
-    def _attends_per_sample(self) -> bool:
-        """Switch to attention per sample if it gives what the model's masked attention gives; say whether it did."""
-        before = self.model.config._attn_implementation
+    def attend(self, implementation: str) -> None:
+        """Use another attention: `attention.PER_SAMPLE`, or any that transformers has for this model."""
+        self.model.set_attn_implementation(implementation)
+        self._per_sample = implementation == PER_SAMPLE
+
+    def _choose_attention(self) -> None:
+        """Attend per sample if that gives, for this model, what its own masked attention gives."""
+        masked = self.model.config._attn_implementation
         self.model.eval()
         with torch.no_grad():
-            expected = self._logits(probe_row(), per_sample=False)
+            expected = self._logits(probe_row())
             try:
-                self.model.set_attn_implementation(PER_SAMPLE)
-                same = torch.allclose(self._logits(probe_row(), per_sample=True), expected, rtol=1e-4, atol=1e-4)
+                self.attend(PER_SAMPLE)
+                same = torch.allclose(self._logits(probe_row()), expected, rtol=1e-4, atol=1e-4)
             except (NotImplementedError, TypeError, ValueError) as error:
                 log.info("attention is masked, not per sample: %s", error)
                 same = False
         if not same:
-            self.model.set_attn_implementation(before)
+            self.attend(masked)
         self.model.train()
-        return same
 
     def _compiles(self, settings: TrainerSection) -> bool:
         return settings.compile and self.device.type != "cpu"
