@@ -25,7 +25,8 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any]:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    model = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32).eval()
+    loaded: Any = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32)
+    model = loaded.eval()
     return model, AutoTokenizer.from_pretrained(directory)
 
 

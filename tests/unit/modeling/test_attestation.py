@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file, save_file
-from tests.tiny_model import make_tiny_model
 
 from jupiter.modeling import (
     AttestationError,
@@ -21,6 +20,7 @@ from jupiter.modeling import (
 )
 from jupiter.modeling.golden import file_digests
 from jupiter.records import canonical_json
+from tests.tiny_model import make_tiny_model
 
 TOLERANCE = 0.25
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file, save_file
-from tests.tiny_model import make_tiny_model
 
 from jupiter.modeling import UnfitModel, inspect_files, load_model, resolve_device
+from tests.tiny_model import make_tiny_model
 
 
 @pytest.fixture

@@ -78,9 +78,7 @@ def _score_exact(
         right = result.greedy and result.ended
         answer = item.answer if right else ""
         per_byte = result.log_probability / result.bytes
-        scores.append(
-            ItemScore(item_id=item.item_id, score=float(right), answer=answer, log_probability=per_byte)
-        )
+        scores.append(ItemScore(item_id=item.item_id, score=float(right), answer=answer, log_probability=per_byte))
         progress(1)
     return scores
 
