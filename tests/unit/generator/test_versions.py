@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,16 @@ def test_a_manifest_that_lacks_what_a_generator_needs_is_refused(stage: Stage, t
     committed = renamed(stage.store_version(1), name, "model/something_else.json")
     with pytest.raises(IntegrityError, match="lacks"):
         Versions(tmp_path / "generators").fetch(stage.blobs, 1, committed)
+
+
+def test_what_a_killed_process_left_is_swept_a_day_later(tmp_path: Path) -> None:
+    for name in (".arriving-1-old", ".arriving-2-new"):
+        (tmp_path / name).mkdir()
+    (tmp_path / ".current-old").symlink_to("nowhere")
+    os.utime(tmp_path / ".arriving-1-old", (0, 0))
+    os.utime(tmp_path / ".current-old", (0, 0), follow_symlinks=False)
+    Versions(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [".arriving-2-new"]
 
 
 def test_the_link_points_at_one_version_at_any_time(tmp_path: Path) -> None:

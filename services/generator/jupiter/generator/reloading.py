@@ -22,7 +22,7 @@ from jupiter.errors import JupiterError, Unavailable
 from jupiter.events import Event, GeneratorLoaded, GeneratorLoadFailed
 from jupiter.generator.engines import Engine
 from jupiter.generator.serving import Served, Serving
-from jupiter.generator.turns import Turns, compute
+from jupiter.generator.turns import Interrupted, Turns, compute
 from jupiter.generator.versions import Versions
 from jupiter.ledger import LedgerEntry
 from jupiter.service import Runtime
@@ -95,7 +95,7 @@ class Reloader:
                 entry = ledger.current(await self.read_ledger())
                 adopted = entry is None or await self.adopt(entry)
                 retry_s = None if adopted else self.retry_s
-            except Unavailable as error:
+            except JupiterError as error:  # a store that is away, or a ledger that is damaged: what serves goes on
                 log.warning("reload waits: %s", error)
                 retry_s = STORE_PAUSE_S
 
@@ -109,9 +109,9 @@ class Reloader:
         started = time.monotonic()
         try:
             served = await self._in_memory(entry)
-        except Unavailable:
+        except (Unavailable, Interrupted):
             raise
-        except (JupiterError, OSError, RuntimeError, MemoryError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever loading raises is that version's failure, not ours
             await self._failed(entry, f"{type(error).__name__}: {error}")
             return False
         released = self.serving.switch(served)

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import re
 import shutil
+import time
 import uuid
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from jupiter import manifests
@@ -28,6 +30,7 @@ _MANIFEST = "manifest.json"
 _LINK = "current"
 _NAME = re.compile(r"^generator_v(\d+)$")
 _MODEL_BYTES_MAX = 1 << 40
+_LEFTOVER_S = 24 * 3600.0
 
 
 class Versions:
@@ -36,6 +39,7 @@ class Versions:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         directory.mkdir(parents=True, exist_ok=True)
+        self._sweep()
 
     def path(self, version: int) -> Path:
         return self._directory / f"generator_v{version}"
@@ -88,6 +92,16 @@ class Versions:
         for version in removed:
             self.discard(version)
         return removed
+
+    def _sweep(self) -> None:
+        """Remove what a killed process left unfinished; what is recent may be another process at work."""
+        for path in self._directory.glob(".*-*"):
+            with suppress(FileNotFoundError):
+                if time.time() - path.lstat().st_mtime > _LEFTOVER_S:
+                    if path.is_dir() and not path.is_symlink():
+                        shutil.rmtree(path, ignore_errors=True)
+                    else:
+                        path.unlink()
 
     def _replace(self, target: Path, arrived: Path) -> None:
         """Put `arrived` in the place of whatever stood there: a version of another store, or a damaged one."""
