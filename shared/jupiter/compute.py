@@ -38,6 +38,9 @@ __all__ = ["ComputeLease", "Turn"]
 POLL_S = 0.02
 # Others are looked for at most this often, so that `should_yield` may stand in the innermost loop.
 LOOK_S = 0.25
+# How many times longer a turn may last for a purpose. A verdict decides what the others should compute next (which
+# version generates, whether training goes on from better data), so it is not shared evenly with them.
+TURN_WEIGHTS = {"evaluating": 4.0}
 
 
 class Turn:
@@ -83,7 +86,7 @@ class ComputeLease:
         with self._waiter(purpose) as waiter:
             while not waiter.try_take():  # noqa: ASYNC110 - what frees a slot is another process
                 await asyncio.sleep(POLL_S)
-            yield self._begin()
+            yield self._begin(purpose)
 
     @contextmanager
     def turn_in_thread(self, purpose: str) -> Iterator[Turn]:
@@ -91,10 +94,11 @@ class ComputeLease:
         with self._waiter(purpose) as waiter:
             while not waiter.try_take():
                 time.sleep(POLL_S)
-            yield self._begin()
+            yield self._begin(purpose)
 
-    def _begin(self) -> Turn:
-        return Turn(self._directory if self._slots else None, turn_s_max=self._turn_s_max)
+    def _begin(self, purpose: str) -> Turn:
+        turn_s_max = self._turn_s_max * TURN_WEIGHTS.get(purpose, 1.0)
+        return Turn(self._directory if self._slots else None, turn_s_max=turn_s_max)
 
     @contextmanager
     def _waiter(self, purpose: str) -> Iterator[_Waiter]:
