@@ -45,6 +45,7 @@ D = TypeVar("D")
 
 EXIT_GRACE_S = 10.0
 """After the drain, or an error, time until the process is ended even if a thread hangs."""
+CANCEL_AGAIN_S = 0.5
 CONNECT_S_MAX = 120.0
 """Time that the bus and the object store may take to come up before the service gives up."""
 CONNECT_PAUSE_S = 1.0
@@ -197,8 +198,12 @@ async def _drain(tasks: Sequence[asyncio.Task[None]], drain_s: float) -> None:
 
 
 async def _cancel(tasks: Sequence[asyncio.Task[Any]]) -> None:
-    for task in tasks:
-        task.cancel()
+    # Until Python 3.12, `asyncio.wait_for` loses a cancel that comes together with its result: say it again.
+    pending = set(tasks)
+    while pending:
+        for task in pending:
+            task.cancel()
+        _, pending = await asyncio.wait(pending, timeout=CANCEL_AGAIN_S)
     await asyncio.gather(*tasks, return_exceptions=True)
 
 

@@ -177,8 +177,9 @@ class SupervisedProcess:
             self._signal(signal.SIGKILL)
             raise
         finally:
-            probing.cancel()
-            await asyncio.wait({probing})
+            while not probing.done():  # until Python 3.12 a cancel may get lost in `asyncio.wait_for`
+                probing.cancel()
+                await asyncio.wait({probing}, timeout=PROBE_S)
 
     async def _probe(self) -> None:
         """Keep `state` true to what the process says of itself."""

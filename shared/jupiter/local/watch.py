@@ -17,6 +17,7 @@ __all__ = ["CycleWatch"]
 
 E = TypeVar("E", bound=Event)
 
+CANCEL_AGAIN_S = 0.5
 CHANNELS = tuple(sorted({cls.channel for cls in event_types().values()} - {"status"}))
 
 
@@ -35,8 +36,12 @@ class CycleWatch:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        for task in self._tasks:
-            task.cancel()
+        # Until Python 3.12, `asyncio.wait_for` loses a cancel that comes together with its result: say it again.
+        pending = set(self._tasks)
+        while pending:
+            for task in pending:
+                task.cancel()
+            _, pending = await asyncio.wait(pending, timeout=CANCEL_AGAIN_S)
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def all(self, kind: type[E]) -> list[E]:
