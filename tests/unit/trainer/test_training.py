@@ -153,7 +153,7 @@ async def test_an_unpublished_checkpoint_is_published_once(bus: MemoryBus, blobs
     newest = (await saved(bus))[-1]
     other = MemoryBus()  # a bus that never saw the event: the trainer died between manifest and event
     async with trainer(config_for(tmp_path / "data"), other, blobs):
-        found = await until(lambda: saved(other))
+        await until(lambda: saved(other))
     async with trainer(config_for(tmp_path / "data"), other, blobs) as runtime:
         await says(runtime, "waiting", "shard after")
     steps = [event.step for event in await saved(other)]

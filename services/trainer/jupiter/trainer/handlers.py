@@ -10,6 +10,10 @@ table of other services is one background task here.
 
 from __future__ import annotations
 
+from typing import Any
+
+import transformers.utils.logging
+
 from jupiter.compute import ComputeLease
 from jupiter.service import Runtime, ServiceParts
 from jupiter.trainer.metrics import Metrics
@@ -21,5 +25,7 @@ __all__ = ["parts"]
 
 def parts(runtime: Runtime) -> ServiceParts[Session]:
     """Build everything the trainer is made of."""
+    huggingface: Any = transformers.utils.logging
+    huggingface.disable_progress_bar()  # our output is a log
     session = Session(runtime, lease=ComputeLease.of(runtime.config), metrics=Metrics(runtime.telemetry.registry))
     return ServiceParts(deps=session, background=[lambda: run(session)])
