@@ -61,3 +61,10 @@ def test_a_dimension_without_items_is_refused_with_what_to_publish() -> None:
     lonely = Corpus((make_document("Too short."),), (), None)
     with pytest.raises(BenchmarkTooSmallError, match=r"no accuracy item .* publish held-out"):
         build_benchmark(lonely, domain="toy", samples=20, seed=0)
+
+
+def test_an_item_that_two_documents_give_is_asked_once() -> None:
+    corpus = make_corpus()
+    twice = Corpus((*corpus.held_out, *corpus.held_out), corpus.training, None)
+    ids = [item.item_id for item in build_benchmark(twice, domain="toy", samples=200, seed=0).items]
+    assert len(ids) == len(set(ids))

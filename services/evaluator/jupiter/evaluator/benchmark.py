@@ -67,6 +67,14 @@ def _worked_examples(candidates: Sequence[Item]) -> tuple[Item, ...]:
     return tuple(chosen)
 
 
+def _unique(candidates: Sequence[Item]) -> list[Item]:
+    """Return the items, each once: two documents may ask the very same question, and one answer counts once."""
+    first: dict[str, Item] = {}
+    for item in candidates:
+        first.setdefault(item.item_id, item)
+    return list(first.values())
+
+
 def _select(candidates: Sequence[Item], wanted: int) -> list[Item]:
     """Take `wanted` items, half from each half where possible, no cluster above its cap."""
     cap = max(CLUSTER_ITEMS_MIN, math.ceil(CLUSTER_SHARE_MAX * wanted))
@@ -111,7 +119,7 @@ def build_benchmark(
     pools: dict[str, list[Item]] = {}
     examples: dict[str, tuple[Item, ...]] = {}
     for name, kind in kinds.items():
-        candidates = kind.build(corpus, random.Random(f"{seed}:{name}"))  # noqa: S311 - reproducible draw
+        candidates = _unique(kind.build(corpus, random.Random(f"{seed}:{name}")))  # noqa: S311 - reproducible draw
         examples[name] = _worked_examples(candidates) if any(s.shots for s in kind.settings) else ()
         reserved = {item.item_id for item in examples[name]}
         pools[name] = [item for item in candidates if item.item_id not in reserved]
