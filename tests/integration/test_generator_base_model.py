@@ -14,7 +14,7 @@ from jupiter.modeling import GOLDEN_FILE, attest, load_model, read_golden
 from jupiter.records import Chunk, Sampling
 
 # Conversion takes about 20 s on two free cores.
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
 PASSAGES = {
     "json.dumps": "Serialize obj to a JSON formatted str.",

@@ -57,7 +57,7 @@ async def generator(config: ClusterConfig, **environment: str) -> AsyncIterator[
         if process.returncode is None:
             process.send_signal(signal.SIGTERM)
             # A signal before its handler is in place ends the process as well, and so does the guard of a slow end.
-            assert await asyncio.wait_for(process.wait(), 30) in (0, -signal.SIGTERM, 128 + signal.SIGTERM)
+            assert await asyncio.wait_for(process.wait(), 100) in (0, -signal.SIGTERM, 128 + signal.SIGTERM)
 
 
 async def first(stage: Stage, channel: str) -> object:
