@@ -34,10 +34,13 @@ from jupiter.events import (
 )
 from jupiter.ledger import current, read_ledger
 from jupiter.local.cluster import LocalCluster
+from jupiter.local.report import build_report
 from jupiter.local.watch import CycleWatch
 from jupiter.orchestrator import SelfImprover
 from tests.e2e.cycle import (
     DOMAIN,
+    RATIO_MAX,
+    RATIO_MIN,
     ROOT,
     WAIT_S,
     check_nothing_lost_or_doubled,
@@ -113,6 +116,24 @@ async def test_from_documents_to_a_promotion_and_back_again(cluster: LocalCluste
     assert link.resolve().name == "generator_v1"
     await cluster.drain()
     await check_nothing_lost_or_doubled(cluster)
+    await check_report(cluster)
+
+
+async def check_report(cluster: LocalCluster) -> None:
+    """Assert that the demo's report tells what happened, from the store alone."""
+    report = await build_report(cluster.blobs, cluster.bus, cluster.watch, domain=DOMAIN, control="none", wall_s=1.0)
+    assert (report["promoted"], report["generator_version"], report["rolled_back_to"]) == (True, 2, 1)
+    assert report["batches_by_version"]["1"] > 0
+    assert report["batches_by_version"]["2"] > 0
+    assert RATIO_MIN <= report["real_ratio_by_tokens"] <= RATIO_MAX
+    assert report["hot_reload_s"] > 0
+    assert report["lost"] == 0, report["lost_by_kind"]
+    for evaluation in report["evaluations"]:
+        low, high = evaluation["confidence_interval"]
+        assert evaluation["n"] > 0
+        assert low <= evaluation["difference"] <= high
+        assert cluster.blobs.stat(evaluation["objects"]["report"]) is not None
+    assert any(evaluation["verdict"] and evaluation["reasons"] for evaluation in report["evaluations"])
 
 
 async def test_a_document_of_any_nats_client_reaches_a_shard_and_a_malformed_one_the_dead_letters(
