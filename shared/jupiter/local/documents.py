@@ -12,14 +12,23 @@ import asyncio
 import hashlib
 import itertools
 from collections.abc import Iterable, Iterator
+from typing import Protocol
 
 from jupiter import keys
 from jupiter.bus import Bus
 from jupiter.config import ClusterConfig
 from jupiter.config.loading import load_domain
+from jupiter.domains import source
 from jupiter.records import PublishedDocument, canonical_json
 
 __all__ = ["publish", "publish_source"]
+
+
+class Source(Protocol):
+    """What `jupiter.domains.source` is: the documents of a built-in source by name."""
+
+    def __call__(self, name: str, *, entries_max: int | None) -> Iterable[PublishedDocument]: ...
+
 
 # In flight together: with `sync_interval: always` the server groups their disk writes.
 CONCURRENT = 32
@@ -45,15 +54,12 @@ def _batched(documents: Iterable[PublishedDocument]) -> Iterator[list[PublishedD
         yield batch
 
 
-async def publish_source(config: ClusterConfig, bus: Bus) -> int:
+async def publish_source(config: ClusterConfig, bus: Bus, *, source: Source = source) -> int:
     """Publish the built-in source of the configured domain, once; return how many documents went out now."""
     name = load_domain(config.domain).source
     marker = config.data_dir / f"published-{config.domain}"
     if name is None or marker.exists():
         return 0
-
-    from jupiter.domains import source  # what the built-in sources read takes a second to import
-
     documents = await asyncio.to_thread(list, source(name, entries_max=config.local.source_entries_max))
     count = await publish(bus, config.domain, documents)
     marker.write_text(f"{count} documents of {name}\n")

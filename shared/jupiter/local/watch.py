@@ -41,7 +41,7 @@ class CycleWatch:
         while pending:
             for task in pending:
                 task.cancel()
-            _, pending = await asyncio.wait(pending, timeout=CANCEL_AGAIN_S)
+            pending = (await asyncio.wait(pending, timeout=CANCEL_AGAIN_S))[1]
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def all(self, kind: type[E]) -> list[E]:
