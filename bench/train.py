@@ -63,7 +63,10 @@ def main() -> None:
         for attention in (PER_SAMPLE, "sdpa"):
             student.attend(attention)
             rates = measure(student, pack(content, length=length), steps=arguments.steps)
-            print(json.dumps({"attention": attention, "row_tokens": length, "threads": arguments.threads, **rates}))
+            print(
+                json.dumps({"attention": attention, "row_tokens": length, "threads": arguments.threads, **rates}),
+                flush=True,
+            )
 
 
 if __name__ == "__main__":
