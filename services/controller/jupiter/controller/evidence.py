@@ -9,6 +9,7 @@ Synchronous; call through `asyncio.to_thread`.
 from __future__ import annotations
 
 import hashlib
+import threading
 
 from pydantic import ValidationError
 
@@ -137,16 +138,18 @@ class LedgerView:
     def __init__(self, blobs: Blobs, domain: str) -> None:
         self._blobs, self._domain = blobs, domain
         self._stored: list[bytes] = []
+        self._refreshing = threading.Lock()
         self.entries: tuple[LedgerEntry, ...] = ()
 
     def refresh(self) -> tuple[LedgerEntry, ...]:
         """Return all entries, new ones included. Raises IntegrityError."""
-        known = len(self._stored)
-        while True:
-            try:
-                self._stored.append(self._blobs.get(keys.ledger_key(self._domain, len(self._stored) + 1)))
-            except NotFound:
-                break
-        if len(self._stored) > known:
-            self.entries = verify(self._stored, domain=self._domain)
-        return self.entries
+        with self._refreshing:  # the API and the conductor ask from different threads
+            known = len(self._stored)
+            while True:
+                try:
+                    self._stored.append(self._blobs.get(keys.ledger_key(self._domain, len(self._stored) + 1)))
+                except NotFound:
+                    break
+            if len(self._stored) > known:
+                self.entries = verify(self._stored, domain=self._domain)
+            return self.entries
