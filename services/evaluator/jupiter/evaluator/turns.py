@@ -58,6 +58,7 @@ class Turns:
     def _take(self) -> None:
         self._turn = self._held.enter_context(self._lease.turn_in_thread(self._purpose))
         if self._interrupted.is_set():
+            self._held.close()
             raise Interrupted
 
 
