@@ -9,7 +9,10 @@ training and evaluating take turns:
             if turn.should_yield():
                 break
 
-Owns: who may compute now, and in which order the others follow. Does not know: what is computed.
+Work that runs in a thread takes as many turns as it needs: `compute(lease, purpose, work)` calls `work(turns)`, and the
+work calls `turns.between()` between its steps.
+
+Owns: who may compute now, in which order the others follow, and ending work early. Does not know: what is computed.
 
 It is made of files that processes lock (`flock`), so the kernel gives a dead holder's or waiter's place back:
 
@@ -25,15 +28,20 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
+import threading
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
+from types import TracebackType
+from typing import TypeVar
 
 from jupiter.config import ClusterConfig
 
-__all__ = ["ComputeLease", "Turn"]
+__all__ = ["ComputeLease", "Interrupted", "Turn", "Turns", "compute"]
+
+T = TypeVar("T")
 
 POLL_S = 0.02
 # Others are looked for at most this often, so that `should_yield` may stand in the innermost loop.
@@ -107,6 +115,66 @@ class ComputeLease:
             yield waiter
         finally:
             waiter.leave()
+
+
+class Interrupted(Exception):
+    """The service stops: the work is given back and done again by whoever gets it next."""
+
+
+class Turns:
+    """Holds the lease inside the block, in a worker thread, but for the pauses in `between`."""
+
+    def __init__(self, lease: ComputeLease, *, purpose: str, interrupted: threading.Event | None = None) -> None:
+        self._lease = lease
+        self._purpose = purpose
+        self._interrupted = threading.Event() if interrupted is None else interrupted
+        self._held = ExitStack()
+        self._turn: Turn | None = None
+        self.waited_s = 0.0
+        """Time spent waiting for turns after the first."""
+
+    def __enter__(self) -> Turns:
+        self._take()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._held.close()
+
+    def between(self) -> None:
+        """Let others compute if it is their turn. Raises Interrupted when the service stops."""
+        if self._interrupted.is_set():
+            raise Interrupted
+        if self._turn is not None and self._turn.should_yield():
+            paused = time.monotonic()
+            self._held.close()
+            self._take()
+            self.waited_s += time.monotonic() - paused
+
+    def interrupt(self) -> None:
+        """End the work at its next `between`."""
+        self._interrupted.set()
+
+    def _take(self) -> None:
+        self._turn = self._held.enter_context(self._lease.turn_in_thread(self._purpose))
+        if self._interrupted.is_set():
+            self._held.close()
+            raise Interrupted
+
+
+async def compute(lease: ComputeLease, purpose: str, work: Callable[[Turns], T]) -> T:
+    """Run `work` in a thread that holds the lease; a cancel interrupts it at its next `between`."""
+    turns = Turns(lease, purpose=purpose)
+
+    def in_thread() -> T:
+        with turns:
+            return work(turns)
+
+    try:
+        return await asyncio.to_thread(in_thread)
+    finally:
+        turns.interrupt()
 
 
 class _Waiter:

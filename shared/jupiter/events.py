@@ -13,6 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from jupiter.evolution import Upcast
 from jupiter.records import DocumentKind, Sampling, Split, digest_of
 
 __all__ = [
@@ -20,8 +21,15 @@ __all__ = [
     "BaseModelImported",
     "BatchGenerated",
     "BenchmarkFrozen",
+    "BenchmarkRenewalRefused",
+    "BenchmarkRenewalRequested",
     "CheckpointSaved",
+    "ConfirmationCompleted",
+    "ConfirmationRequested",
+    "DiversityAlarmCleared",
+    "DiversityAlarmRaised",
     "DocumentAccepted",
+    "DocumentForgotten",
     "EvaluationCompleted",
     "Event",
     "GenerationItem",
@@ -31,9 +39,15 @@ __all__ = [
     "GeneratorLoaded",
     "GeneratorPromoted",
     "GeneratorRolledBack",
+    "RewindRequested",
     "ServiceStatus",
+    "ShadowFailed",
+    "ShadowGenerated",
+    "ShadowJudged",
+    "ShadowRequested",
     "ShardCurated",
     "VerdictReached",
+    "VersionQuarantined",
     "event_types",
 ]
 
@@ -50,6 +64,8 @@ class Event(BaseModel):
 
     channel: ClassVar[str]
     identity: ClassVar[tuple[str, ...]]
+    upcasts: ClassVar[Mapping[int, Upcast]] = {}
+    """Schema version -> how its body becomes one of the next; for every version before this one (`evolution`)."""
 
     schema_version: Literal[1] = 1
     domain: Domain
@@ -58,6 +74,11 @@ class Event(BaseModel):
     def type_name(cls) -> str:
         """Return the CloudEvents type, e.g. `jupiter.BatchGenerated`."""
         return f"jupiter.{cls.__name__}"
+
+    @classmethod
+    def current_version(cls) -> int:
+        """Return the schema version that this code publishes."""
+        return int(cls.model_fields["schema_version"].default)
 
     @property
     def subject(self) -> str:
@@ -87,15 +108,51 @@ class DocumentAccepted(Event):
 
 
 class BenchmarkFrozen(Event):
-    """The evaluator froze a benchmark from held-out documents; nothing in it is ever trained on."""
+    """The evaluator froze a benchmark from held-out documents; nothing in it is trained on from now on."""
 
     channel: ClassVar[str] = "benchmarks"
     identity: ClassVar[tuple[str, ...]] = ("digest",)
+    # The field that version 2 added may be absent, so a body of version 1 is one of 2 as it stands.
+    upcasts: ClassVar[Mapping[int, Upcast]] = {1: lambda body: body}
+
+    schema_version: Literal[2] = 2  # type: ignore[assignment]
     digest: Sha256
     manifest_key: str
     manifest_sha256: Sha256
     items: int
     clusters: int
+    generation: int = Field(default=1, ge=1)
+    """The newest one is in use."""
+
+
+class BenchmarkRenewalRequested(Event):
+    """A benchmark's sealed half is used up, or a person wants another one: the evaluator shall freeze the next.
+
+    The same documents and size are the same question, which is asked once.
+    """
+
+    channel: ClassVar[str] = "benchmarks"
+    identity: ClassVar[tuple[str, ...]] = ("generation", "documents", "samples")
+    generation: int = Field(ge=2)
+    """The one to be frozen."""
+    documents: int = Field(ge=0)
+    """Held-out documents of sources that no benchmark has used, when it was asked for."""
+    samples: int = Field(ge=1)
+    """Items that it shall have: `self_improvement.benchmark_samples`."""
+    actor: str
+    reason: str
+
+
+class BenchmarkRenewalRefused(Event):
+    """The held-out documents do not give another benchmark: the one in use stays."""
+
+    channel: ClassVar[str] = "benchmarks"
+    identity: ClassVar[tuple[str, ...]] = ("generation", "documents", "samples")
+    generation: int = Field(ge=2)
+    documents: int = Field(ge=0)
+    """As in the request."""
+    samples: int = Field(ge=1)
+    reason: str
 
 
 class BaseModelImported(Event):
@@ -174,6 +231,12 @@ class ShardCurated(Event):
     accepted: int
     candidates: int
     dropped: Mapping[str, int] = Field(default_factory=dict)
+    batch_sequence: int | None = None
+    """The sequence of the batch's request."""
+    diversity: Mapping[str, float] = Field(default_factory=dict)
+    """The synthetic part's figures by name, beside `real.<name>` of the real data: what the breaker judges."""
+    contaminated: int | None = None
+    """Samples that overlap with the frozen benchmark; the manifest names the items. None: nobody counted."""
 
 
 class CheckpointSaved(Event):
@@ -213,14 +276,22 @@ class EvaluationCompleted(Event):
 
 
 class VerdictReached(Event):
-    """The controller's gate decided on an evaluation."""
+    """The controller's gate decided on an evaluation, or there was none to decide on: then it is INVALID."""
 
     channel: ClassVar[str] = "verdicts"
     identity: ClassVar[tuple[str, ...]] = ("evaluation_id",)
+    # The fields that version 2 added may be absent, so a body of version 1 is one of 2 as it stands.
+    upcasts: ClassVar[Mapping[int, Upcast]] = {1: lambda body: body}
+
+    schema_version: Literal[2] = 2  # type: ignore[assignment]
     evaluation_id: Sha256
+    """Of an evaluation that could not be made: one that follows from its dead letter."""
     decision: Literal["PROMOTE", "HOLD", "REJECT", "INVALID"]
     reasons: tuple[str, ...]
     verdict_key: str
+    verdict_sha256: Sha256 | None = None
+    """Of the stored verdict, which names the digest of its inputs: neither can be rewritten unseen."""
+    checkpoint_id: Sha256 | None = None
 
 
 class GeneratorPromoted(Event):
@@ -269,6 +340,155 @@ class GeneratorLoadFailed(Event):
     version: int
     ledger_sequence: int
     instance: str
+    reason: str
+
+
+class ConfirmationRequested(Event):
+    """The development half said PROMOTE: the evaluator shall open the sealed half for this evaluation.
+
+    The opening stands in the ledger before it is asked for, so it is spent whatever comes of it.
+    """
+
+    channel: ClassVar[str] = "confirmations"
+    identity: ClassVar[tuple[str, ...]] = ("evaluation_id",)
+    evaluation_id: Sha256
+    checkpoint_id: Sha256
+    opening: int = Field(ge=1)
+    """Which opening of this benchmark's sealed half it is: k of the error spending."""
+    ledger_sequence: int
+    report_manifest_key: str
+    """The evaluation on the development half, which names checkpoint, generator, benchmark and prompts."""
+    report_manifest_sha256: Sha256
+
+
+class ConfirmationCompleted(Event):
+    """The evaluator scored both models on the sealed half, with the prompts chosen before."""
+
+    channel: ClassVar[str] = "evaluations"
+    identity: ClassVar[tuple[str, ...]] = ("evaluation_id", "opening")
+    evaluation_id: Sha256
+    opening: int
+    items: int
+    candidate_score: float
+    generator_score: float
+    difference: float
+    manifest_key: str
+    manifest_sha256: Sha256
+
+
+class ShadowRequested(Event):
+    """The sealed half agreed: a generator shall load the candidate and repeat batches that the incumbent made."""
+
+    channel: ClassVar[str] = "shadows"
+    identity: ClassVar[tuple[str, ...]] = ("evaluation_id",)
+    evaluation_id: Sha256
+    checkpoint_id: Sha256
+    checkpoint_manifest_key: str
+    checkpoint_manifest_sha256: Sha256
+    generator_version: int
+    """The incumbent whose batch is repeated."""
+    batch_id: Sha256
+    """The incumbent's batch: its manifest holds the items and the sampling to repeat."""
+    batch_manifest_key: str
+    batch_manifest_sha256: Sha256
+
+
+class ShadowGenerated(Event):
+    """A generator committed the candidate's batch; it never becomes training data."""
+
+    channel: ClassVar[str] = "shadows"
+    identity: ClassVar[tuple[str, ...]] = ("evaluation_id", "manifest_sha256")
+    evaluation_id: Sha256
+    batch_id: Sha256
+    """The incumbent's batch on the same items."""
+    batch_manifest_key: str
+    batch_manifest_sha256: Sha256
+    manifest_key: str
+    """The candidate's batch, `evaluations/<domain>/<evaluation_id>/shadow/batch/manifest.json`."""
+    manifest_sha256: Sha256
+
+
+class ShadowFailed(Event):
+    """A generator could not make the candidate's batch: its weights do not load, or are not the recorded ones."""
+
+    channel: ClassVar[str] = "shadows"
+    identity: ClassVar[tuple[str, ...]] = ("evaluation_id", "instance")
+    evaluation_id: Sha256
+    instance: str
+    reason: str
+
+
+class ShadowJudged(Event):
+    """The curator judged both batches by the same rules and the same earlier data."""
+
+    channel: ClassVar[str] = "shadows"
+    identity: ClassVar[tuple[str, ...]] = ("evaluation_id",)
+    evaluation_id: Sha256
+    manifest_key: str
+    """`evaluations/<domain>/<evaluation_id>/shadow/judgement/manifest.json`, whose details are `reports.Shadow`."""
+    manifest_sha256: Sha256
+    candidate_accepted: int
+    incumbent_accepted: int
+    items: int
+
+
+class DiversityAlarmRaised(Event):
+    """The diversity of generated data fell past its bounds: real data is raised, promotions pause."""
+
+    channel: ClassVar[str] = "alarms"
+    identity: ClassVar[tuple[str, ...]] = ("shard_id",)
+    shard_id: Sha256
+    """The shard whose figures tripped it."""
+    generator_version: int
+    alarms: tuple[str, ...]
+    """One line per figure: name, value, bound."""
+
+
+class DiversityAlarmCleared(Event):
+    """The figures are back within bounds for as long as the rule asks."""
+
+    channel: ClassVar[str] = "alarms"
+    identity: ClassVar[tuple[str, ...]] = ("shard_id",)
+    shard_id: Sha256
+    generator_version: int
+    figures: tuple[str, ...] = ()
+
+
+class VersionQuarantined(Event):
+    """A rollback took a version's data back: its batches and shards until here are left out from now on."""
+
+    channel: ClassVar[str] = "withdrawals"
+    identity: ClassVar[tuple[str, ...]] = ("ledger_sequence",)
+    ledger_sequence: int
+    """The rollback's ledger entry, which records it."""
+    version: int
+    request_sequence_max: int
+    """Batches of this version with a request sequence up to this one are out; later ones (promoted anew) are not."""
+    reason: str
+
+
+class DocumentForgotten(Event):
+    """A document is withdrawn: no sample is made of it, and none of it enters a shard or is trained on again."""
+
+    channel: ClassVar[str] = "withdrawals"
+    identity: ClassVar[tuple[str, ...]] = ("document_id",)
+    document_id: Sha256
+    actor: str
+    reason: str
+
+
+class RewindRequested(Event):
+    """The trainer shall go back to a checkpoint and train on from there, without what was withdrawn."""
+
+    channel: ClassVar[str] = "withdrawals"
+    identity: ClassVar[tuple[str, ...]] = ("ledger_sequence",)
+    ledger_sequence: int
+    run: str
+    """The run that goes back, by the name that it was begun with."""
+    checkpoint_id: Sha256 | None
+    """The last checkpoint without any of it; None: there is none, the run begins anew from its starting model."""
+    checkpoint_manifest_key: str | None
+    checkpoint_manifest_sha256: Sha256 | None
     reason: str
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
 import uvicorn
@@ -25,7 +25,7 @@ from jupiter.config.sections import TelemetrySection
 from jupiter.errors import ConfigError, Unavailable
 from jupiter.telemetry import Telemetry
 
-__all__ = ["QuietServer", "health_app", "serving"]
+__all__ = ["QuietServer", "health_app", "probe_app", "serving"]
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +47,16 @@ async def _refusal(bus: Bus, blobs: Blobs) -> str | None:
 
 
 def health_app(*, bus: Bus, blobs: Blobs, telemetry: Telemetry, started: asyncio.Event) -> FastAPI:
-    """Return the app; `started` is set once the service's own setup is done."""
+    """Return the app of a service; `started` is set once the service's own setup is done."""
+
+    async def refusal() -> str | None:
+        return await _refusal(bus, blobs) if started.is_set() else "the service is still starting"
+
+    return probe_app(refusal, telemetry=telemetry)
+
+
+def probe_app(refusal: Callable[[], Awaitable[str | None]], *, telemetry: Telemetry) -> FastAPI:
+    """Return the app of a process that is ready unless `refusal` returns why not."""
     app = FastAPI(title="Jupiter service", docs_url=None, redoc_url=None, openapi_url=None)
 
     @app.get("/healthz")
@@ -56,7 +65,7 @@ def health_app(*, bus: Bus, blobs: Blobs, telemetry: Telemetry, started: asyncio
 
     @app.get("/readyz")
     async def readyz() -> JSONResponse:
-        reason = await _refusal(bus, blobs) if started.is_set() else "the service is still starting"
+        reason = await refusal()
         if reason:
             return JSONResponse({"status": "unavailable", "reason": reason}, status_code=503)
         return JSONResponse({"status": "ok"})

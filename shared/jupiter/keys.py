@@ -8,14 +8,21 @@ from __future__ import annotations
 __all__ = [
     "base_model_prefix",
     "batch_prefix",
+    "benchmark_pointer_key",
     "benchmark_prefix",
     "checkpoint_prefix",
+    "count_key",
     "document_key",
     "evaluation_prefix",
     "generator_prefix",
     "ledger_key",
     "ledger_prefix",
     "manifest_key",
+    "omission_name",
+    "omissions_prefix",
+    "sealed_prefix",
+    "shadow_batch_prefix",
+    "shadow_judgement_prefix",
     "shard_prefix",
     "subject",
     "verdict_key",
@@ -43,13 +50,45 @@ def checkpoint_prefix(domain: str, run: str, step: int) -> str:
     return f"checkpoints/{domain}/{run}/{step:09d}"
 
 
+def omissions_prefix(domain: str, run: str) -> str:
+    """What a run leaves out from which shard on, beside its checkpoints."""
+    return f"checkpoints/{domain}/{run}/omissions/"
+
+
+def omission_name(shard_sequence: int) -> str:
+    return f"{shard_sequence:012d}.json"
+
+
 def benchmark_prefix(domain: str, digest: str) -> str:
-    """`digest` is the benchmark's digest; `frozen` is the pointer created once per domain."""
     return f"benchmarks/{domain}/{digest}"
+
+
+def benchmark_pointer_key(domain: str, generation: int) -> str:
+    """Return the key created once per generation: whoever creates it decides which benchmark that is."""
+    return f"benchmarks/{domain}/frozen" if generation == 1 else f"benchmarks/{domain}/frozen-{generation}"
+
+
+def count_key(domain: str, digest: str, shard_id: str) -> str:
+    """What a shard holds of a benchmark that it was not made under."""
+    return f"{benchmark_prefix(domain, digest)}/counts/{shard_id}.json"
 
 
 def evaluation_prefix(domain: str, evaluation_id: str) -> str:
     return f"evaluations/{domain}/{evaluation_id}"
+
+
+def sealed_prefix(domain: str, evaluation_id: str) -> str:
+    """What was found on the sealed half of the benchmark, once it was opened for this evaluation."""
+    return f"{evaluation_prefix(domain, evaluation_id)}/sealed"
+
+
+def shadow_batch_prefix(domain: str, evaluation_id: str) -> str:
+    """What a candidate generated for comparison: beside its evaluation, for it never becomes training data."""
+    return f"{evaluation_prefix(domain, evaluation_id)}/shadow/batch"
+
+
+def shadow_judgement_prefix(domain: str, evaluation_id: str) -> str:
+    return f"{evaluation_prefix(domain, evaluation_id)}/shadow/judgement"
 
 
 def verdict_key(domain: str, evaluation_id: str) -> str:

@@ -27,6 +27,7 @@ __all__ = [
     "Split",
     "canonical_json",
     "digest_of",
+    "sample_id_of",
 ]
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -47,6 +48,11 @@ def canonical_json(value: Any) -> bytes:
 def digest_of(*parts: Any) -> str:
     """Return the sha256 (hex) over the canonical JSON of `parts`: the source of every deterministic id."""
     return hashlib.sha256(canonical_json(list(parts))).hexdigest()
+
+
+def sample_id_of(request_id: str, index: int) -> str:
+    """Return the id of the synthetic sample that is made of a request's item."""
+    return digest_of(request_id, index)
 
 
 class Record(BaseModel):
@@ -127,6 +133,8 @@ class Sample(Record):
     template: str | None = None
     prompt: str | None = None
     """The grounded prompt as the generator saw it."""
+    own_prompt: str | None = None
+    """The end of a few-shot prompt that is about this passage; None where no worked examples stood before it."""
     seed: int | None = None
     sampling: Sampling | None = None
     generator_version: int | None = None

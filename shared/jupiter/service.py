@@ -33,7 +33,7 @@ from jupiter.bus import Bus
 from jupiter.bus.codec import now
 from jupiter.config import ClusterConfig
 from jupiter.deliveries import Handler, Pauses, Subscription, Worker
-from jupiter.errors import JupiterError, Unavailable
+from jupiter.errors import ConfigError, JupiterError, Unavailable
 from jupiter.events import ServiceStatus
 from jupiter.telemetry import Telemetry, configure_logging
 
@@ -291,13 +291,18 @@ async def run_service(*, name: str, config: ClusterConfig, setup: Setup[D]) -> N
 
     instance = re.sub(r"[^A-Za-z0-9_-]", "-", config.instance or f"{socket.gethostname()}-{os.getpid()}")
     configure_logging(config.telemetry, service=name, instance=instance, domain=config.domain)
+    try:
+        blobs = S3Blobs(config.s3)
+    except ConfigError as error:
+        log.error("%s cannot start: %s", name, error)  # noqa: TRY400 — the user's mistake, not ours
+        raise SystemExit(2) from error
     runtime = Runtime(
         name=name,
         instance=instance,
         domain=config.domain,
         config=config,
         bus=JetStreamBus(config.nats, source=f"jupiter/{name}/{instance}"),
-        blobs=S3Blobs(config.s3),
+        blobs=blobs,
         telemetry=Telemetry(),
     )
     _stop_on_signals(runtime)

@@ -25,7 +25,7 @@ from minio.error import InvalidResponseError, MinioException, S3Error, ServerErr
 from jupiter.blobs import ObjectInfo
 from jupiter.blobs.files import FileWriter, digest_of_file
 from jupiter.config.sections import S3Section
-from jupiter.errors import NotFound, Unavailable
+from jupiter.errors import ConfigError, NotFound, Unavailable
 
 __all__ = ["S3Blobs"]
 
@@ -53,6 +53,12 @@ class S3Blobs:
     """See `Blobs`."""
 
     def __init__(self, section: S3Section, *, retry_s: float = RETRY_S_MAX) -> None:
+        """Raises ConfigError without a key: there is no default one, and nobody is anonymous."""
+        if not (section.access_key and section.secret_key):
+            raise ConfigError(
+                "s3.access_key or s3.secret_key is empty: set JUPITER_S3__ACCESS_KEY and, with the secret's file, "
+                "JUPITER_S3__SECRET_KEY_FILE (compose/make-secrets makes a key per service; `jupiter up` needs none)"
+            )
         self._section, self._retry_s = section, retry_s
         self.bucket = section.bucket
         self._client = Minio(
@@ -67,6 +73,7 @@ class S3Blobs:
                 retries=False,
                 timeout=urllib3.Timeout(connect=CONNECT_S, read=READ_S),
                 cert_reqs="CERT_REQUIRED",
+                ca_certs=section.ca_file or None,
             ),
         )
         self._canary = f"{_CANARIES}/{os.getpid()}-{secrets.token_hex(4)}"

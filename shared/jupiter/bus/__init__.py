@@ -12,7 +12,7 @@ from typing import Protocol
 
 from jupiter.events import Event
 
-__all__ = ["Bus", "DeadLetter", "Delivery", "LogEntry", "Receipt"]
+__all__ = ["Bus", "DeadLetter", "Delivery", "LogEntry", "Outstanding", "Receipt"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +29,18 @@ class LogEntry:
 
     sequence: int
     event: Event
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outstanding:
+    """Where a durable consumer is in its subject: which messages it has acked, and which it has still before it."""
+
+    acked_through: int = 0
+    """Every message up to this sequence is acked."""
+    delivered_through: int = 0
+    """No message after this sequence was ever delivered."""
+    unacked: int = 0
+    """How many between the two are not acked. The first one after `acked_through` is one of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +114,10 @@ class Bus(Protocol):
 
     async def backlog(self, subject: str, *, durable: str) -> int:
         """Return how many messages of `subject` the durable has not acked yet, 0 when it never consumed."""
+        ...
+
+    async def outstanding(self, subject: str, *, durable: str) -> Outstanding:
+        """Return where the durable is, by stream sequence; all zeros when it never consumed."""
         ...
 
     async def bury(self, delivery: Delivery, *, service: str, reason: str) -> None:

@@ -18,6 +18,7 @@ from jupiter import trace
 from jupiter.bus import DeadLetter, Delivery
 from jupiter.errors import Rejected
 from jupiter.events import EVENT_BYTES_MAX, Event, event_types
+from jupiter.evolution import body_as
 
 __all__ = [
     "DEAD_CHANNEL",
@@ -91,7 +92,14 @@ def decode(data: bytes, headers: Mapping[str, str]) -> Event:
     if cls is None:
         raise Rejected(f"unknown event type {type_name!r} (docs/events.md lists the known ones)")
     try:
-        return cls.model_validate_json(data)
+        body = json.loads(data)
+    except ValueError as error:
+        raise Rejected(f"not a valid {type_name}: {error}") from error
+    if not isinstance(body, dict):
+        raise Rejected(f"not a valid {type_name}: the body is no JSON object")
+    body = body_as(cls.current_version(), body, upcasts=cls.upcasts, name=type_name)
+    try:
+        return cls.model_validate_json(json.dumps(body))
     except ValidationError as error:
         raise Rejected(f"not a valid {type_name}: {_first_errors(error)}") from error
 

@@ -23,6 +23,7 @@ from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 from nats.js.errors import APIError, NoStreamResponseError, NotFoundError
 
+from jupiter.bus.credentials import credentials_for
 from jupiter.config.sections import NatsSection
 from jupiter.errors import Rejected, Unavailable
 
@@ -79,10 +80,19 @@ class Connection:
         self._client: Client | None = None
 
     async def open(self) -> None:
-        """Connect. Raises Unavailable after CONNECT_S; once open it reconnects for ever."""
+        """Connect. Raises ConfigError, and Unavailable after CONNECT_S; once open it reconnects for ever."""
         if self._client is not None and not self._client.is_closed:
             return
+        credentials = credentials_for(self._section, client=self._name)
         client = Client()
+        heard: list[Exception] = []
+
+        async def hear(error: Exception) -> None:
+            # A server that refuses closes the connection, and its words may be lost: what it once said stays.
+            if isinstance(error, nats.errors.Error) or not heard or not isinstance(heard[0], nats.errors.Error):
+                heard[:] = [error]
+            await _quietly(error)
+
         try:
             async with asyncio.timeout(CONNECT_S):
                 await client.connect(
@@ -93,13 +103,15 @@ class Connection:
                     reconnect_time_wait=RECONNECT_PAUSE_S,  # type: ignore[arg-type] # a float is slept as well
                     ping_interval=PING_INTERVAL_S,
                     max_outstanding_pings=PINGS_LOST_MAX,
-                    error_cb=_quietly,
+                    error_cb=hear,
                     disconnected_cb=_disconnected,
                     reconnected_cb=_reconnected,
+                    **credentials,
                 )
         except (TimeoutError, OSError, nats.errors.Error) as error:
             await client.close()
-            raise Unavailable(f"no NATS server at {self._section.url}: {error or type(error).__name__}") from error
+            reason = str(error) or (str(heard[0]) if heard else type(error).__name__)
+            raise Unavailable(f"no connection to NATS at {self._section.url}: {reason}") from error
         self._client = client
 
     async def close(self) -> None:

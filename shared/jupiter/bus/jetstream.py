@@ -23,7 +23,7 @@ import nats
 from nats.aio.msg import Msg
 from nats.js.errors import APIError, BadRequestError, NotFoundError
 
-from jupiter.bus import DeadLetter, Delivery, LogEntry, Receipt
+from jupiter.bus import DeadLetter, Delivery, LogEntry, Outstanding, Receipt
 from jupiter.bus.codec import (
     DEAD_CHANNEL,
     MESSAGE_ID,
@@ -123,7 +123,7 @@ class JetStreamBus:
     async def start(self) -> None:
         await self._connection.open()
         for config in stream_configs(self._section):
-            await self._ensure(config)
+            await (self._ensure(config) if self._section.manage_streams else self._find(str(config.name)))
 
     async def _ensure(self, config: Any) -> None:
         """Create the stream, or bring the one that exists to this configuration."""
@@ -137,6 +137,15 @@ class JetStreamBus:
                 await self._connection.jetstream.update_stream(config)
 
         await self._connection.insist(f"stream {config.name}", create_or_update)
+
+    async def _find(self, name: str) -> None:
+        """Raises Unavailable while somebody else has still to create the stream."""
+        try:
+            await self._connection.insist(f"stream {name}", lambda: self._connection.jetstream.stream_info(name))
+        except NotFoundError as error:
+            raise Unavailable(
+                f"there is no stream {name}, and nats.manage_streams is off: has `jupiter.provision` run?"
+            ) from error
 
     async def close(self) -> None:
         await self._connection.close()
@@ -322,6 +331,22 @@ class JetStreamBus:
             return int(info.num_pending or 0) + int(info.num_ack_pending or 0)
 
         return int(await self._connection.insist(f"backlog of {name}", ask))
+
+    async def outstanding(self, subject: str, *, durable: str) -> Outstanding:
+        stream, name = stream_name(channel_of(subject)), consumer_name(durable, subject)
+
+        async def ask() -> Outstanding:
+            try:
+                info = await self._connection.jetstream.consumer_info(stream, name)
+            except NotFoundError:
+                return Outstanding()
+            return Outstanding(
+                acked_through=info.ack_floor.stream_seq if info.ack_floor else 0,
+                delivered_through=info.delivered.stream_seq if info.delivered else 0,
+                unacked=int(info.num_ack_pending or 0),
+            )
+
+        return await self._connection.insist(f"place of {name}", ask)
 
     async def bury(self, delivery: Delivery, *, service: str, reason: str) -> None:
         letter = encode_dead_letter(delivery, service=service, reason=reason)

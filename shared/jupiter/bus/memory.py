@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 
-from jupiter.bus import DeadLetter, Delivery, LogEntry, Receipt
+from jupiter.bus import DeadLetter, Delivery, LogEntry, Outstanding, Receipt
 from jupiter.bus.codec import (
     DEAD_CHANNEL,
     STATUS_CHANNEL,
@@ -212,6 +212,16 @@ class MemoryBus:
             return 0
         fresh = [s for s, m in stream.messages.items() if s > consumer.position and matches(subject, m.subject)]
         return len(fresh) + len(consumer.due_at)
+
+    async def outstanding(self, subject: str, *, durable: str) -> Outstanding:
+        consumer = self._consumers.get((channel_of(subject), consumer_name(durable, subject)))
+        if consumer is None:
+            return Outstanding()
+        return Outstanding(
+            acked_through=min(consumer.due_at, default=consumer.position + 1) - 1,
+            delivered_through=consumer.position,
+            unacked=len(consumer.due_at),
+        )
 
     async def bury(self, delivery: Delivery, *, service: str, reason: str) -> None:
         letter = encode_dead_letter(delivery, service=service, reason=reason)

@@ -2,7 +2,8 @@
 
 Owns: the list of commands, the options that all of them share, and how an error reads.
 Does not know: what a command does (its module's `command`), and imports none before it is called: `--help`
-answers in less than half a second.
+answers in less than half a second. Nor which services there are: one that has a package `jupiter.<service>.commands`
+with a dict COMMANDS adds those.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import click
+
+import jupiter
 
 __all__ = ["Settings", "cli", "main"]
 
@@ -39,8 +42,11 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "publish": ("publish", "Publish documents of yours to a domain."),
     "samples": ("samples", "Show the newest samples, and why others were rejected."),
     "evaluations": ("evaluations", "List the evaluations and their verdicts."),
+    "benchmark": ("benchmark", "Show how far the benchmark is spent, or renew it."),
     "promote": ("promote", "Make an evaluated checkpoint the generator."),
     "rollback": ("rollback", "Make an earlier version the generator again."),
+    "lineage": ("lineage", "Show what a version was made from, or what came from a document."),
+    "forget": ("forget", "Recall a document, and list all that came from it."),
     "history": ("history", "Show which version was the generator, when and why."),
     "plot": ("plot", "Draw the scores, the threshold and the promotions as PNG."),
     "dead-letters": ("dead_letters", "List, replay or drop messages that nobody could handle."),
@@ -49,6 +55,28 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "doctor": ("doctor", "Find out whether this machine can run Jupiter."),
     "docs": ("docs", "Write the reference of these commands, docs/cli.md."),
 }
+
+
+_HOMES = dict.fromkeys(COMMANDS, "jupiter.cli.commands")
+"""name -> the package that its module is in."""
+
+
+def _add_commands_of_services() -> None:
+    """Found by looking at folders: importing what is not called would make `--help` slow."""
+    for root in sorted({str(path) for path in jupiter.__path__}):
+        for package in sorted(Path(root).glob("*/commands/__init__.py")):
+            home = f"jupiter.{package.parent.parent.name}.commands"
+            if home == "jupiter.cli.commands" or home in _HOMES.values():
+                continue
+            offered: dict[str, tuple[str, str]] = importlib.import_module(home).COMMANDS
+            taken = sorted(set(offered) & set(COMMANDS))
+            if taken:
+                raise ImportError(f"{home} offers {taken[0]!r}, which {_HOMES[taken[0]]} has already")
+            COMMANDS.update(offered)
+            _HOMES.update(dict.fromkeys(offered, home))
+
+
+_add_commands_of_services()
 
 
 class LazyGroup(click.Group):
@@ -60,7 +88,7 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:  # noqa: ARG002
         if name not in COMMANDS:
             return None
-        module = importlib.import_module(f"jupiter.cli.commands.{COMMANDS[name][0]}")
+        module = importlib.import_module(f"{_HOMES[name]}.{COMMANDS[name][0]}")
         command: click.Command = module.command
         return command
 

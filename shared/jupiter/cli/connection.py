@@ -14,7 +14,8 @@ import httpx
 from jupiter.cli import Settings
 from jupiter.config import ClusterConfig
 from jupiter.errors import Conflict, JupiterError, NotFound, Unavailable
-from jupiter.local.endpoints import read_endpoints
+from jupiter.local.endpoints import api_url
+from jupiter.orchestrator.access import key_header
 
 __all__ = ["Api", "configuration"]
 
@@ -25,16 +26,9 @@ CONNECT_TIMEOUT_S = 5.0
 
 def configuration(settings: Settings) -> ClusterConfig:
     """Return the validated configuration. Raises ConfigError."""
-    from jupiter.config.loading import load_cluster
+    from jupiter.config.loading import assigned, load_cluster
 
-    overrides = dict(assignment.partition("=")[::2] for assignment in settings.assignments)
-    return load_cluster(settings.overlays, overrides=overrides)
-
-
-def api_url(config: ClusterConfig) -> str:
-    """Return the address of the system that this data_dir runs, else the one that the configuration names."""
-    endpoints = read_endpoints(config.data_dir)
-    return endpoints.api_url if endpoints else f"http://{config.controller.host}:{config.controller.port}"
+    return load_cluster(settings.overlays, overrides=assigned(settings.assignments))
 
 
 class Api:
@@ -43,7 +37,7 @@ class Api:
     def __init__(self, settings: Settings, url: str | None) -> None:
         self.url = (url or api_url(configuration(settings))).rstrip("/")
         timeout = httpx.Timeout(API_TIMEOUT_S, connect=CONNECT_TIMEOUT_S)
-        self._client = httpx.Client(base_url=f"{self.url}/v1", timeout=timeout, trust_env=False)
+        self._client = httpx.Client(base_url=f"{self.url}/v1", headers=key_header(), timeout=timeout, trust_env=False)
 
     def __enter__(self) -> Api:
         return self

@@ -19,15 +19,17 @@ from jupiter.cli.running import follow, log_to_file, stop_on_signals
 from jupiter.cli.state import read_state
 from jupiter.cli.view import View, choose_view
 from jupiter.config import ClusterConfig
-from jupiter.config.loading import load_cluster
-from jupiter.errors import Conflict, JupiterError
+from jupiter.config.loading import assigned, load_cluster
+from jupiter.errors import Conflict
 from jupiter.local.cluster import LocalCluster
-from jupiter.local.demo import DemoOutcome, run_demo
+from jupiter.local.demo import run_demo
 from jupiter.local.endpoints import only_supervisor
+from jupiter.local.outcome import DemoOutcome
 
-__all__ = ["demo_configuration", "lowered", "run_in_foreground"]
+__all__ = ["DEMO_MARKER", "demo_configuration", "empty", "lowered", "run_in_foreground"]
 
 DEMO_SETTINGS = Path("config/demo.yaml")
+STATE_FILE = "pipeline_state.json"
 INTERRUPTED = 130
 DEMO_MARKER = ".made-by-jupiter-demo"
 # The lock is held; converting the base model anew would only cost time.
@@ -36,9 +38,15 @@ KEPT = frozenset({DEMO_MARKER, "supervisor.lock", "cache"})
 
 def demo_configuration(settings: Settings, *, control: str) -> ClusterConfig:
     """Return the configuration of the demo: config/demo.yaml over the defaults, then what the user gave."""
-    overrides = dict(assignment.partition("=")[::2] for assignment in settings.assignments)
+    overrides = assigned(settings.assignments)
     overlays = (DEMO_SETTINGS, *settings.overlays)
-    return load_cluster(overlays, overrides={"trainer.control": control, **overrides})
+    config = load_cluster(overlays, overrides={"trainer.control": control, **overrides})
+    own = load_cluster((DEMO_SETTINGS,), {})
+    if config.data_dir != own.data_dir and config.controller.state_file == own.controller.state_file:
+        # Who moves the data moves the state with it, unless they say where it shall lie.
+        moved = {"state_file": config.data_dir / STATE_FILE}
+        config = config.model_copy(update={"controller": config.controller.model_copy(update=moved)})
+    return config
 
 
 def lowered(config: ClusterConfig) -> Iterator[str]:
@@ -57,7 +65,11 @@ def _differences(given: Mapping[str, Any], default: Mapping[str, Any], path: str
 
 async def run_in_foreground(config: ClusterConfig, *, rounds_max: int, report_path: Path) -> int:
     """Run the demo, show it, write the report and the figure. Returns the exit code."""
-    _empty(config.data_dir)
+    empty(config.data_dir)
+    figure_path = report_path.with_suffix(".png")
+    # A run that does not come to its end must not be taken for an earlier one.
+    for path in (report_path, figure_path):
+        path.unlink(missing_ok=True)
     log_to_file(config.data_dir / "logs" / "demo.log")
     with choose_view("jupiter demo") as view:
         view.notice("config/demo.yaml sets, for one small machine:")
@@ -67,9 +79,8 @@ async def run_in_foreground(config: ClusterConfig, *, rounds_max: int, report_pa
     if outcome is None:
         print("interrupted; nothing is left running")
         return INTERRUPTED
-    figure_path = report_path.with_suffix(".png")
-    await asyncio.to_thread(_write, outcome, config, report_path, figure_path)
-    print(f"{outcome.summary}\n{report_path} and {figure_path} written; data and logs in {config.data_dir}")
+    written = await asyncio.to_thread(_write, outcome, config, report_path, figure_path)
+    print(f"{outcome.summary}\nwritten: {', '.join(map(str, written))}; data and logs in {config.data_dir}")
     return 0 if outcome.as_expected else 1
 
 
@@ -83,7 +94,7 @@ async def _run(config: ClusterConfig, view: View, *, rounds_max: int) -> DemoOut
         stopping = asyncio.create_task(stop.wait())
         try:
             await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            return await _result(running)
+            return running.result() if running.done() else None
         finally:
             for task in (following, running, stopping):
                 task.cancel()
@@ -91,16 +102,7 @@ async def _run(config: ClusterConfig, view: View, *, rounds_max: int) -> DemoOut
                     await task
 
 
-async def _result(running: asyncio.Task[DemoOutcome]) -> DemoOutcome | None:
-    if not running.done():
-        return None
-    try:
-        return running.result()
-    except TimeoutError as error:
-        raise JupiterError(f"the demo stopped: {error}") from error
-
-
-def _empty(data_dir: Path) -> None:
+def empty(data_dir: Path) -> None:
     """Remove what an earlier demo left, but its converted base model. Raises Conflict when it is not ours to empty."""
     marker = data_dir / DEMO_MARKER
     if data_dir.exists() and not marker.exists() and any(data_dir.iterdir()):
@@ -119,9 +121,14 @@ def _empty(data_dir: Path) -> None:
                 child.unlink()
 
 
-def _write(outcome: DemoOutcome, config: ClusterConfig, report_path: Path, figure_path: Path) -> None:
-    report = {**outcome.report, "as_expected": outcome.as_expected, "settings": list(lowered(config))}
+def _write(outcome: DemoOutcome, config: ClusterConfig, report_path: Path, figure_path: Path) -> list[Path]:
+    """Write the report, and the figure where the run came as far as a state to draw. Returns what was written."""
+    report = {**outcome.report, "settings": list(lowered(config))}
     partial = report_path.with_name(f".{report_path.name}.partial")
     partial.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n")
     partial.replace(report_path)
-    draw(read_state(config.data_dir / "pipeline_state.json"), figure_path)
+    state = config.data_dir / STATE_FILE
+    if not state.exists():
+        return [report_path]
+    draw(read_state(state), figure_path)
+    return [report_path, figure_path]

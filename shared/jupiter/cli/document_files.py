@@ -2,8 +2,8 @@
 
 Owns: which files are read, how, and why one is refused. Does not know: where the documents go.
 
-Text, Markdown and Python files are one document each. A `.jsonl` file holds one document a line, either as
-`docs/events.md` describes it or with just a `text`.
+Text, Markdown and Python files are one document each, and have the title that they give themselves. A `.jsonl` file
+holds one document a line, either as `docs/events.md` describes it or with just a `text`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from jupiter.cli.document_titles import title_of
 from jupiter.records import DOCUMENT_CHARS_MAX, PublishedDocument
 
 __all__ = ["FILE_BYTES_MAX", "SUFFIXES", "Refused", "Skipped", "read_documents"]
@@ -82,8 +83,8 @@ def _read_file(path: Path, defaults: dict[str, Any]) -> Iterator[Outcome]:
         elif path.suffix.lower() == ".jsonl":
             yield from _read_lines(path, defaults)
         else:
-            fields = {"source": str(path), **defaults, "text": path.read_text(encoding="utf-8-sig")}
-            yield _document(str(path), fields)
+            text = path.read_text(encoding="utf-8-sig")
+            yield _document(str(path), {"source": str(path), "title": title_of(path, text), **defaults, "text": text})
     except OSError as error:
         yield Refused(where=str(path), reason=error.strerror or str(error))
     except UnicodeDecodeError as error:

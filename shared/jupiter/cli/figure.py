@@ -53,7 +53,7 @@ def draw(state: Mapping[str, Any], path: Path) -> None:
     axes.set_xlabel("Epoch (evaluation)")
     axes.set_ylabel("Score (0 to 1)")
     axes.set_xlim(0.4, max(1, len(epochs)) + 0.9)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.grid(visible=True, alpha=0.25)
     figure.savefig(path, format="png")
 

@@ -15,6 +15,15 @@ __all__ = ["Processes", "Status", "duration", "headline", "milestones", "panel",
 Status = Mapping[str, Any]
 Stage = Mapping[str, Any]
 
+# What an evaluation without a verdict waits for.
+STAGES = {
+    "deciding": "the gate decides",
+    "queued": "it passed the screen",
+    "confirmation": "it passed the screen",
+    "shadow": "the sealed half agreed",
+    "settled": "settled",
+}
+RENEWAL = "`jupiter publish --split held_out FILES`, then `jupiter benchmark renew`"
 MINUTE_S, HOUR_S, DAY_S = 60, 3600, 86_400
 BAR_CELLS = 24
 
@@ -89,11 +98,17 @@ def milestones(status: Status) -> list[str]:
         found.append(
             f"evaluation {last['epoch']}: {last['candidate_score']:.3f} against {last['generator_score']:.3f}"
             f" ({last['difference']:+.3f}, 95 % {last['ci_low']:+.3f} … {last['ci_high']:+.3f}):"
-            f" {last['decision'] or 'the gate decides'}"
+            f" {last['decision'] or STAGES[last['stage']]}"
+            + (f", {last['stage_detail']}" if last["stage_detail"] else "")
         )
+        found += confirmed(last)
         found += [f"  {reason}" for reason in last["reasons"]]
+    found += unscored(status)
+    found += sealed_half(status)
+    found += alarming(status)
     if status["waits_for"]:
         found.append("waits for " + "; ".join(status["waits_for"]))
+    found += list(status["plateau"])
     if status["pending_approval"]:
         found.append(f"{len(status['pending_approval'])} better checkpoint waits for you: `jupiter promote`")
     found += [f"evaluation {key[:10]} was not promoted: {reason}" for key, reason in status["refused"].items()]
@@ -102,6 +117,55 @@ def milestones(status: Status) -> list[str]:
     if status["accounting"]["lost"]:
         found.append(f"LOST: {status['accounting']['lost']} pieces of work that no event accounts for")
     return found
+
+
+def confirmed(evaluation: Mapping[str, Any]) -> list[str]:
+    """Return what the later stages of an evaluation said, a line each."""
+    found = []
+    sealed, shadow = evaluation["confirmation"], evaluation["shadow"]
+    if sealed is not None:
+        found.append(
+            f"  sealed half, opening {sealed['opening']}: {sealed['candidate_score']:.3f} against"
+            f" {sealed['generator_score']:.3f} ({sealed['difference']:+.3f}) on {sealed['items']} items"
+        )
+    if shadow is not None:
+        found.append(
+            f"  as a generator: {shadow['candidate_accepted']} of {shadow['items']} accepted,"
+            f" {shadow['incumbent_accepted']} of the generator's"
+        )
+    return found
+
+
+def unscored(status: Status) -> list[str]:
+    """Return the newest checkpoint that could not be evaluated, and why."""
+    if not status["not_evaluated"]:
+        return []
+    *others, newest = status["not_evaluated"]
+    also = f", {len(others)} before it" if others else ""
+    lines = (f"  {reason}" for reason in newest["reasons"])
+    return [f"step {newest['step']:,} of {newest['run']} could not be evaluated{also}: INVALID", *lines]
+
+
+def sealed_half(status: Status) -> list[str]:
+    """Return how much of the sealed half is spent."""
+    half = status["sealed_half"]
+    if half is None:
+        return []
+    line = f"sealed half: {half['openings']} of {half['openings_max']} openings used"
+    if half["openings"] < half["openings_max"]:
+        return [line]
+    return [f"{line}: nothing is promoted on this benchmark any more; {RENEWAL}"]
+
+
+def alarming(status: Status) -> list[str]:
+    """Return the open diversity alarm and what it holds back."""
+    alarm = status["diversity_alarm"]
+    if alarm is None:
+        return []
+    head = (
+        f"DIVERSITY ALARM since a batch of v{alarm['generator_version']}: promotions pause, more real data is mixed in"
+    )
+    return [head, *(f"  {line}" for line in alarm["alarms"])]
 
 
 def panel(status: Status | None, *, processes: Processes | None, notices: tuple[str, ...], title: str) -> Any:

@@ -18,7 +18,9 @@ import httpx
 from jupiter.cli.progress import Processes
 from jupiter.cli.view import View, choose_view
 from jupiter.config import ClusterConfig
+from jupiter.config.loading import load_domain
 from jupiter.local.cluster import LocalCluster
+from jupiter.orchestrator.access import key_header
 
 __all__ = ["follow", "log_to_file", "processes_of", "run_up", "stop_on_signals"]
 
@@ -28,9 +30,10 @@ STATUS_TIMEOUT_S = 5.0
 
 async def run_up(config: ClusterConfig, *, exit_when_ready: bool) -> int:
     """Start everything, show it until Ctrl-C or SIGTERM, drain. Returns the exit code."""
+    description = load_domain(config.domain).description.rstrip(".")
     log_to_file(config.data_dir / "logs" / "up.log")
     with choose_view("jupiter up") as view:
-        view.notice(f"starting; data and logs in {config.data_dir}")
+        view.notice(f"starting on {config.domain}: {description}; data and logs in {config.data_dir}")
         cluster = LocalCluster(config, notify=lambda notice: view.notice(notice.text))
         stop = stop_on_signals(cluster, view)
         async with cluster:
@@ -81,7 +84,7 @@ def stop_on_signals(cluster: LocalCluster, view: View) -> asyncio.Event:
 
 async def follow(cluster: LocalCluster, view: View) -> None:
     """Show the newest status until cancelled."""
-    async with httpx.AsyncClient(trust_env=False, timeout=STATUS_TIMEOUT_S) as client:
+    async with httpx.AsyncClient(headers=key_header(), trust_env=False, timeout=STATUS_TIMEOUT_S) as client:
         while True:
             view.update(await _status(client, cluster), processes_of(cluster))
             await asyncio.sleep(REFRESH_S)

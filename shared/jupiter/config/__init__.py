@@ -14,8 +14,10 @@ from pydantic import Field
 from jupiter.config.sections import (
     ControllerSection,
     CuratorSection,
+    DiversitySection,
     EvaluatorSection,
     GeneratorSection,
+    JudgeSection,
     LocalSection,
     NatsSection,
     S3Section,
@@ -44,6 +46,8 @@ class ClusterConfig(Section):
     curator: CuratorSection = CuratorSection()
     trainer: TrainerSection = TrainerSection()
     evaluator: EvaluatorSection = EvaluatorSection()
+    judge: JudgeSection = JudgeSection()
+    diversity: DiversitySection = DiversitySection()
     controller: ControllerSection = ControllerSection()
     local: LocalSection = LocalSection()
 
@@ -57,7 +61,7 @@ class TaskMix(Section):
 class DomainConfig(Section):
     name: str = Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")
     description: str
-    """One sentence; it may stand in prompts."""
+    """One sentence for people: `jupiter up` says it."""
     source: str | None = None
     """A built-in document source (`python_stdlib`) that `up` publishes at the first start."""
     tasks: tuple[TaskMix, ...] = Field(min_length=1)

@@ -24,6 +24,7 @@ from jupiter.errors import ConfigError
 __all__ = [
     "CLUSTER_FILE",
     "DOMAINS_DIRECTORY",
+    "assigned",
     "config_from_arguments",
     "load_cluster",
     "load_domain",
@@ -33,8 +34,9 @@ __all__ = [
 CLUSTER_FILE = Path("config/cluster.yaml")
 DOMAINS_DIRECTORY = Path("config/domains")
 _PREFIX = "JUPITER_"
-# Variables of the crash tests (`crashpoints`): they are no settings.
-_NOT_SETTINGS = frozenset({"JUPITER_CRASH_AFTER", "JUPITER_CRASH_MARKER"})
+_FILE = "_file"
+# No settings: variables of the crash tests (`crashpoints`), and the key with which a person calls the API.
+_NOT_SETTINGS = frozenset({"JUPITER_CRASH_AFTER", "JUPITER_CRASH_MARKER", "JUPITER_API_KEY"})
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -96,6 +98,16 @@ def settings_as_environment(config: ClusterConfig) -> dict[str, str]:
     return dict(leaves(config.model_dump(mode="json"), _PREFIX))
 
 
+def assigned(assignments: Sequence[str]) -> dict[str, str]:
+    """Return key to value of `--set KEY=VALUE`, the last of a key wins. Raises ConfigError for one without a value."""
+    for assignment in assignments:
+        if "=" not in assignment:
+            raise ConfigError(
+                f"--set {assignment}: no value; write --set {assignment}=VALUE (nothing after = is empty)"
+            )
+    return {key.strip(): value for key, _, value in (assignment.partition("=") for assignment in assignments)}
+
+
 def config_from_arguments(program: str, arguments: Sequence[str] | None = None) -> ClusterConfig:
     """Parse a service's command line (`--config FILE … --set KEY=VALUE …`); a wrong setting is one line and exit 2."""
     parser = argparse.ArgumentParser(prog=program, description=f"The {program} service of Jupiter.")
@@ -111,9 +123,8 @@ def config_from_arguments(program: str, arguments: Sequence[str] | None = None) 
         "--set", action="append", default=[], metavar="KEY=VALUE", help="one setting, e.g. trainer.seed=1; repeatable"
     )
     parsed = parser.parse_args(arguments)
-    overrides = dict(assignment.partition("=")[::2] for assignment in parsed.set)
     try:
-        return load_cluster(parsed.config, overrides=overrides)
+        return load_cluster(parsed.config, overrides=assigned(parsed.set))
     except ConfigError as error:
         parser.error(str(error))
 
@@ -148,15 +159,29 @@ def _read(path: Path) -> _Layer:
 
 
 def _from_environment(environ: Mapping[str, str]) -> list[_Layer]:
-    """Return one layer per `JUPITER_*` variable; `__` separates section and key."""
+    """Return one layer per `JUPITER_*` variable; `__` separates section and key, `…_FILE` names a file of the value."""
     layers = []
+    known = dict(_keys(ClusterConfig))
     for variable, text in sorted(environ.items()):
         if variable.startswith(_PREFIX) and variable not in _NOT_SETTINGS:
             keys = variable.removeprefix(_PREFIX).lower().split("__")
+            setting = ".".join(keys)
+            if setting not in known and setting.removesuffix(_FILE) in known and setting.endswith(_FILE):
+                layers.append(_from_named_file(variable, text, setting.removesuffix(_FILE)))
+                continue
             # `settings_as_environment` writes an unset setting as JSON does.
             value = None if text == "null" else text
             layers.append(_Layer(f"environment variable {variable}", _nested(keys, value)))
     return layers
+
+
+def _from_named_file(variable: str, path: str, setting: str) -> _Layer:
+    """Return what the file that a `JUPITER_…_FILE` variable names says of one setting: how secrets are mounted."""
+    try:
+        value = Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"environment variable {variable} names {path}, which cannot be read: {error}") from error
+    return _Layer(f"{path} (environment variable {variable})", _nested(setting.split("."), value))
 
 
 def _nested(keys: Sequence[str], value: Any) -> dict[str, Any]:

@@ -157,7 +157,11 @@ class LocalCluster:
         before = read_endpoints(data_dir)
         names = (*SERVER_PORTS, "api", *instances(self._given, self._services))
         wanted = {"api": self._given.controller.port}
-        return choose_ports(names, remembered=before.ports if before else {}, wanted=wanted)
+        ports = choose_ports(names, remembered=before.ports if before else {}, wanted=wanted)
+        if wanted["api"] not in (0, ports["api"]):
+            taken = f"controller.port {wanted['api']} is in use by another program; the API listens on {ports['api']}"
+            self._hear(Notice(name="api", what="started", text=taken))
+        return ports
 
     async def _connect(self) -> None:
         from jupiter.blobs.s3 import S3Blobs

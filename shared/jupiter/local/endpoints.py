@@ -25,6 +25,7 @@ __all__ = [
     "HOST",
     "Credentials",
     "Endpoints",
+    "api_url",
     "choose_ports",
     "located",
     "only_supervisor",
@@ -34,6 +35,8 @@ __all__ = [
 ]
 
 HOST = "127.0.0.1"
+_EVERYWHERE = frozenset({"0.0.0.0", "::", ""})  # noqa: S104 - addresses that one listens on, and cannot connect to
+_THIS_MACHINE = _EVERYWHERE | {HOST, "::1", "localhost"}
 # SeaweedFS derives gRPC ports by adding 10,000 where none is given, so ports stay well below 55,535.
 PORT_MIN = 20_000
 PORT_MAX = 32_000
@@ -77,6 +80,19 @@ def write_endpoints(data_dir: Path, endpoints: Endpoints) -> None:
     temporary.replace(endpoints_path(data_dir))
 
 
+def api_url(config: ClusterConfig) -> str:
+    """Return the address of the API: of the system that this `data_dir` runs, else the one that is configured.
+
+    The embedded system may have had to take another port. A controller configured on another host is meant itself.
+    """
+    host, port = config.controller.host, config.controller.port
+    endpoints = read_endpoints(config.data_dir) if host in _THIS_MACHINE else None
+    if endpoints is not None:
+        return endpoints.api_url
+    host = HOST if host in _EVERYWHERE else host
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
 def located(config: ClusterConfig, endpoints: Endpoints) -> ClusterConfig:
     """Return the configuration with the addresses and the secret of the embedded servers of its `data_dir`."""
     secret = s3_credentials(config.data_dir)
@@ -110,11 +126,14 @@ def s3_credentials(data_dir: Path) -> Credentials:
 
 
 def choose_ports(names: tuple[str, ...], *, remembered: dict[str, int], wanted: dict[str, int]) -> dict[str, int]:
-    """Return a free port per name: the remembered one, else the wanted one, else any; no two the same."""
+    """Return a free port per name: the wanted one, else the remembered one, else any; no two the same.
+
+    What somebody configured comes before what we once chose, so a changed setting is not ignored after the first start.
+    """
     with ExitStack() as held:
         chosen: dict[str, int] = {}
         for name in names:
-            candidates = [port for port in (remembered.get(name), wanted.get(name)) if port]
+            candidates = [port for port in (wanted.get(name), remembered.get(name)) if port]
             chosen[name] = next(port for port in _endless(candidates) if _hold(held, port))
         return chosen
 

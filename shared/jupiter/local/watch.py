@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable
 from typing import TypeVar
 
-from jupiter.bus import Bus
+from jupiter.bus import Bus, LogEntry
 from jupiter.events import Event, event_types
 from jupiter.keys import subject
 
@@ -27,7 +27,7 @@ class CycleWatch:
     def __init__(self, bus: Bus, domain: str) -> None:
         self._bus = bus
         self._domain = domain
-        self._seen: list[Event] = []
+        self._seen: list[LogEntry] = []
         self._changed = asyncio.Condition()
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -46,7 +46,11 @@ class CycleWatch:
 
     def all(self, kind: type[E]) -> list[E]:
         """Return the events of one type, oldest first."""
-        return [event for event in self._seen if isinstance(event, kind)]
+        return [event for _, event in self.stored(kind)]
+
+    def stored(self, kind: type[E]) -> list[tuple[int, E]]:
+        """Return the events of one type, oldest first, each with its sequence in its stream."""
+        return [(entry.sequence, entry.event) for entry in self._seen if isinstance(entry.event, kind)]
 
     async def until(self, condition: Callable[[CycleWatch], bool], *, what: str, timeout_s: float) -> None:
         """Return when `condition` holds. Raises TimeoutError naming `what` after `timeout_s`."""
@@ -66,7 +70,7 @@ class CycleWatch:
         try:
             async for entry in self._bus.read(subject(channel, self._domain)):
                 async with self._changed:
-                    self._seen.append(entry.event)
+                    self._seen.append(entry)
                     self._changed.notify_all()
         finally:
             async with self._changed:

@@ -5,7 +5,7 @@ proof that a loaded model is the one that was recorded (`attestation`).
 Does not know: versions, manifests, events. Imported only where torch is installed.
 """
 
-from jupiter.modeling.attestation import AttestationError, attest
+from jupiter.modeling.attestation import Answer, AttestationError, attest, attest_answer, attest_record
 from jupiter.modeling.golden import (
     GOLDEN_FILE,
     GOLDEN_PROMPTS,
@@ -15,17 +15,30 @@ from jupiter.modeling.golden import (
     read_golden,
     record_golden,
 )
-from jupiter.modeling.loading import UnfitModel, inspect_files, load_model, load_tokenizer, resolve_device
+from jupiter.modeling.loading import (
+    NoRoom,
+    UnfitModel,
+    available_memory_bytes,
+    inspect_files,
+    load_model,
+    load_tokenizer,
+    resolve_device,
+)
 from jupiter.modeling.tokenizers import chat_template_digest, tokenizer_digest
 
 __all__ = [
     "GOLDEN_FILE",
     "GOLDEN_PROMPTS",
+    "Answer",
     "AttestationError",
     "Golden",
     "GoldenOutput",
+    "NoRoom",
     "UnfitModel",
     "attest",
+    "attest_answer",
+    "attest_record",
+    "available_memory_bytes",
     "chat_template_digest",
     "golden",
     "inspect_files",

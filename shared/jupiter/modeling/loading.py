@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import struct
+import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,16 @@ from typing import Any
 
 from jupiter.errors import JupiterError
 
-__all__ = ["ModelFiles", "UnfitModel", "inspect_files", "load_model", "load_tokenizer", "resolve_device"]
+__all__ = [
+    "ModelFiles",
+    "NoRoom",
+    "UnfitModel",
+    "available_memory_bytes",
+    "inspect_files",
+    "load_model",
+    "load_tokenizer",
+    "resolve_device",
+]
 
 # A safetensors header is a few KB per hundred tensors; the format's own reader stops at 100 MB too.
 _HEADER_BYTES_MAX = 100_000_000
@@ -25,8 +35,17 @@ _HEADER_BYTES_MAX = 100_000_000
 _MEMORY_FACTOR = 1.2
 
 
+# transformers changes settings of the whole process while it builds a model. Of two models that two threads loaded at
+# once (a generator that reloads while it is lent to a candidate), both were found to lack their tied weights.
+_ONE_AT_A_TIME = threading.Lock()
+
+
 class UnfitModel(JupiterError):
     """The directory does not hold a model that may be loaded; the text says which file and why."""
+
+
+class NoRoom(UnfitModel):
+    """The model may be a good one, but this machine has not the memory for it now."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +85,11 @@ def inspect_files(directory: Path) -> ModelFiles:
         raise UnfitModel(
             f"{directory / 'config.json'} names its own code (auto_map); Jupiter never runs a model's code"
         )
+    if (directory / "adapter_config.json").exists():
+        raise UnfitModel(
+            f"{directory / 'adapter_config.json'} would add an adapter to the weights unasked, where peft is "
+            "installed; merge the adapter into the weights and remove the file"
+        )
     weight_files = _weight_files(directory)
     shapes: dict[str, tuple[int, ...]] = {}
     size_bytes = 0
@@ -76,18 +100,21 @@ def inspect_files(directory: Path) -> ModelFiles:
     return ModelFiles(weight_files=weight_files, shapes=shapes, size_bytes=size_bytes)
 
 
-def load_model(directory: Path, *, dtype: str = "bfloat16", device: str = "cpu") -> tuple[Any, Any]:
+def load_model(
+    directory: Path, *, dtype: str = "bfloat16", device: str = "cpu", inference: bool = True
+) -> tuple[Any, Any]:
     """Return `(model, tokenizer)` in evaluation mode on `device`. Raises UnfitModel.
 
-    `dtype` is a torch dtype's name. Left padding is set, as batched generation needs it.
+    `dtype` is a torch dtype's name. Left padding is set, as batched generation needs it. For `inference` on a CPU the
+    model's attention is `attention.grouped_attention` where that computes the same.
     """
     import torch
 
     files = inspect_files(directory)
     tokenizer = load_tokenizer(directory)
     _check_memory(files, dtype=dtype, device=device, directory=directory)
-    _check_architecture(files, directory)
-    with _quiet_loading():
+    with _ONE_AT_A_TIME, _quiet_loading():
+        _check_architecture(files, directory)
         try:
             model, loading = _auto_model().from_pretrained(
                 directory,
@@ -102,7 +129,12 @@ def load_model(directory: Path, *, dtype: str = "bfloat16", device: str = "cpu")
     incomplete = {name: sorted(map(str, keys)) for name, keys in loading.items() if keys}
     if incomplete:
         raise UnfitModel(f"weights and config of {directory} disagree: {_brief(incomplete)}")
-    return model.to(device).eval(), tokenizer
+    model = model.to(device).eval()
+    if inference and device == "cpu":
+        from jupiter.modeling.attention import use_grouped_attention
+
+        use_grouped_attention(model)
+    return model, tokenizer
 
 
 def _auto_model() -> Any:
@@ -184,16 +216,20 @@ def _check_memory(files: ModelFiles, *, dtype: str, device: str, directory: Path
 
     item_bytes = torch.empty((), dtype=getattr(torch, dtype)).element_size()
     needed = int(files.parameters * item_bytes * _MEMORY_FACTOR)
-    free = torch.cuda.mem_get_info(device)[0] if device.startswith("cuda") else _available_memory_bytes()
+    free = available_memory_bytes(device)
     if needed > free:
-        raise UnfitModel(
+        raise NoRoom(
             f"{directory} needs {needed >> 20} MiB as {dtype}, {free >> 20} MiB are free on {device}:"
             " use a smaller model, a smaller dtype or a larger machine"
         )
 
 
-def _available_memory_bytes() -> int:
-    """Return what the kernel says can be allocated without swapping; where it does not say, all of the memory."""
+def available_memory_bytes(device: str) -> int:
+    """Return what is free on `device`; of the machine's own memory, what can be allocated without swapping."""
+    if device.startswith("cuda"):
+        import torch
+
+        return int(torch.cuda.mem_get_info(device)[0])
     with contextlib.suppress(OSError):
         for line in Path("/proc/meminfo").read_text().splitlines():
             if line.startswith("MemAvailable:"):

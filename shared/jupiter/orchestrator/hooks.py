@@ -13,7 +13,7 @@ __all__ = ["OnPromotion", "OnRollback"]
 
 @runtime_checkable
 class OnPromotion(Protocol):
-    """Called after `SelfImprover.promote` flipped; may be a coroutine."""
+    """Called after a promotion: by `SelfImprover.promote`, and while `watch` runs by whomever. May be a coroutine."""
 
     def on_promotion(self, version: int) -> Awaitable[None] | None:
         """`version` generates from now on."""
@@ -22,7 +22,7 @@ class OnPromotion(Protocol):
 
 @runtime_checkable
 class OnRollback(Protocol):
-    """Called after `SelfImprover.rollback_generator` flipped; may be a coroutine."""
+    """Called after a rollback: by `rollback_generator`, and while `watch` runs by whomever. May be a coroutine."""
 
     def on_rollback(self, version: int) -> Awaitable[None] | None:
         """`version`, an earlier one, generates again."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
 import uuid
 from collections.abc import Awaitable, Mapping
 from datetime import datetime
@@ -22,17 +23,25 @@ from pydantic import ValidationError
 from jupiter.config import ClusterConfig
 from jupiter.config.loading import load_cluster
 from jupiter.errors import ConfigError, Conflict, JupiterError, NotFound, Rejected, Unavailable
-from jupiter.ledger import LedgerEntry
+from jupiter.ledger import LedgerEntry, flips
+from jupiter.local.endpoints import api_url
+from jupiter.orchestrator.access import key_header
 from jupiter.orchestrator.hooks import OnPromotion, OnRollback
 
 __all__ = ["SelfImprover"]
+
+log = logging.getLogger(__name__)
 
 ATTEMPTS = 4
 PAUSE_S = 0.5
 TIMEOUT_S = 30.0
 """Of one attempt. A flip is a few small reads and writes in the object store."""
+WATCH_INTERVAL_S = 5.0
+"""Between two looks at the history. Rounds of training take minutes at least."""
 
 _ERRORS: Mapping[str, type[JupiterError]] = {
+    "unauthorized": Rejected,
+    "forbidden": Rejected,
     "not_found": NotFound,
     "conflict": Conflict,
     "refused": Rejected,
@@ -53,17 +62,20 @@ class SelfImprover:
         transport: httpx.AsyncBaseTransport | None = None,
         pause_s: float = PAUSE_S,
     ) -> None:
-        """`config`: a ClusterConfig, a dict or YAML file of its settings, or the API's URL.
+        """`config`: a ClusterConfig, a dict or YAML file of its settings, or the API's URL. Unless it is a URL, the
+        system that runs in the configuration's `data_dir` is found as the commands find it, whatever port it got.
 
         `trainer`: None, or any object; its `on_promotion(version)` and `on_rollback(version)` are called after a flip
-        (see `hooks`). `actor` stands in the ledger. `transport` and `pause_s`
-        (before the second attempt; doubled before each further one): for tests.
+        made here, and while `watch()` runs after every flip (see `hooks`). `actor` stands in the ledger. `transport`
+        and `pause_s` (before the second attempt; doubled before each further one): for tests.
         """
-        self._url = _url(config)
+        self._target = _target(config)
         self._trainer = trainer
         self._actor = actor
         self._transport = transport
         self._pause_s = pause_s
+        self._told: int | None = None
+        """While watched: the ledger's entry up to which the trainer knows."""
 
     async def status(self) -> dict[str, Any]:
         """Return `/v1/status`: stages with progress and ETA, versions, what is waited for."""
@@ -74,7 +86,7 @@ class SelfImprover:
         parameters = {"live_at": live_at.isoformat()} if live_at else {}
         answer = await self._call("GET", "/v1/history", params=parameters)
         entries = [answer["live"]] if live_at else answer["entries"]
-        return tuple(LedgerEntry.model_validate(entry) for entry in entries if entry is not None)
+        return flips([LedgerEntry.model_validate(entry) for entry in entries if entry is not None])
 
     async def evaluations(self) -> list[dict[str, Any]]:
         """Return every evaluation with its verdict, oldest first."""
@@ -94,10 +106,7 @@ class SelfImprover:
         Raises Conflict when another flip came first, Rejected when the gate did not agree and `force` is False.
         """
         target = {"version": version, "evaluation_id": evaluation_id, "checkpoint_id": checkpoint_id, "force": force}
-        entry = await self._flip("/v1/promote", {**target, "reason": reason})
-        if isinstance(self._trainer, OnPromotion):
-            await _finished(self._trainer.on_promotion(entry.version))
-        return entry
+        return await self._flip("/v1/promote", {**target, "reason": reason})
 
     async def rollback_generator(
         self, version: int | None = None, *, reason: str = "rolled back by hand"
@@ -106,10 +115,39 @@ class SelfImprover:
 
         Raises NotFound when there is none, Conflict when another flip came first.
         """
-        entry = await self._flip("/v1/rollback", {"version": version, "reason": reason})
-        if isinstance(self._trainer, OnRollback):
+        return await self._flip("/v1/rollback", {"version": version, "reason": reason})
+
+    async def watch(self, *, interval_s: float = WATCH_INTERVAL_S) -> None:
+        """Tell the trainer of every flip from now on, whoever made it, until cancelled: the gate's promotions as well.
+
+        A controller that is away for a while is waited for; what happened meanwhile is told afterwards. Raises
+        Conflict when this object is watching already, and whatever a hook raises.
+        """
+        if self._told is not None:
+            raise Conflict("this SelfImprover is watching already; one `watch()` hears of every flip")
+        self._told = max((entry.sequence for entry in await self.history()), default=0)
+        try:
+            while True:
+                await asyncio.sleep(interval_s)
+                try:
+                    await self._tell_news()
+                except Unavailable as error:
+                    log.warning("%s; flips are told of once it answers", error)
+        finally:
+            self._told = None
+
+    async def _tell_news(self) -> None:
+        for entry in await self.history():
+            if self._told is not None and entry.sequence > self._told:
+                # First, so that a hook that flips does not hear of this one again.
+                self._told = entry.sequence
+                await self._tell(entry)
+
+    async def _tell(self, entry: LedgerEntry) -> None:
+        if entry.action == "promoted" and isinstance(self._trainer, OnPromotion):
+            await _finished(self._trainer.on_promotion(entry.version))
+        elif entry.action == "rolled_back" and isinstance(self._trainer, OnRollback):
             await _finished(self._trainer.on_rollback(entry.version))
-        return entry
 
     async def _flip(self, path: str, body: Mapping[str, Any]) -> LedgerEntry:
         entries = await self.history()
@@ -117,7 +155,12 @@ class SelfImprover:
             raise Conflict("no generator is registered yet: wait until the base model is imported")
         body = {**body, "actor": self._actor, "expected_version": entries[-1].version}
         headers = {"Idempotency-Key": str(uuid.uuid4())}
-        return LedgerEntry.model_validate(await self._call("POST", path, json=body, headers=headers))
+        entry = LedgerEntry.model_validate(await self._call("POST", path, json=body, headers=headers))
+        if self._told is None:
+            await self._tell(entry)
+        else:
+            await self._tell_news()
+        return entry
 
     async def _call(self, method: str, path: str, **request: Any) -> Any:
         """Repeat while the controller cannot be reached; raise what it answers. Every call here may be repeated."""
@@ -145,9 +188,16 @@ class SelfImprover:
             return response.json()
         raise _error_of(response)
 
+    @property
+    def _url(self) -> str:
+        """Looked up for every call: a system that was started again may listen elsewhere."""
+        return self._target if isinstance(self._target, str) else api_url(self._target)
+
     def _client(self) -> httpx.AsyncClient:
         # A proxy in the environment is for the internet; the controller is on this machine or in its cluster.
-        return httpx.AsyncClient(base_url=self._url, timeout=TIMEOUT_S, transport=self._transport, trust_env=False)
+        return httpx.AsyncClient(
+            base_url=self._url, headers=key_header(), timeout=TIMEOUT_S, transport=self._transport, trust_env=False
+        )
 
 
 def _error_of(response: httpx.Response) -> JupiterError:
@@ -159,22 +209,20 @@ def _error_of(response: httpx.Response) -> JupiterError:
         return kind(f"{response.url} answered {response.status_code}: {response.text[:200]}")
 
 
-def _url(config: ClusterConfig | Mapping[str, Any] | Path | str) -> str:
-    """Return the API's address. Raises ConfigError."""
+def _target(config: ClusterConfig | Mapping[str, Any] | Path | str) -> ClusterConfig | str:
+    """Return the API's address where one is given, else the configuration that says where it is. Raises ConfigError."""
     if isinstance(config, str) and config.startswith(("http://", "https://")):
         return config.rstrip("/")
     if isinstance(config, (str, Path)):
         if not Path(config).exists():
             raise ConfigError(f"{config} is neither an http:// address nor a configuration file that exists")
-        config = load_cluster([Path(config)])
-    elif isinstance(config, Mapping):
+        return load_cluster([Path(config)])
+    if isinstance(config, Mapping):
         try:
-            config = ClusterConfig.model_validate(dict(config))
+            return ClusterConfig.model_validate(dict(config))
         except ValidationError as error:
             raise ConfigError(f"the configuration is not valid: {error}") from error
-    # Listening everywhere is no address to connect to.
-    host = "127.0.0.1" if config.controller.host in {"0.0.0.0", "::", ""} else config.controller.host  # noqa: S104
-    return f"http://{f'[{host}]' if ':' in host else host}:{config.controller.port}"
+    return config
 
 
 async def _finished(outcome: Awaitable[None] | None) -> None:

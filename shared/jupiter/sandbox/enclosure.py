@@ -64,6 +64,8 @@ class Enclosure:
             *("--clearenv", "--setenv", "PATH", "/usr/bin:/bin", "--setenv", "HOME", "/tmp"),  # noqa: S108
             *("--setenv", "LANG", "C.UTF-8", "--setenv", "TZ", "UTC"),
             *_system_mounts(),
+            # The linker's cache: an interpreter below /usr/local (any Python image) finds its library by it.
+            *("--ro-bind-try", "/etc/ld.so.cache", "/etc/ld.so.cache"),
             *_read_only(self._outside_usr(self.interpreter_prefix)),
             *("--proc", "/proc", "--dev", "/dev"),
             *("--size", str(limits.disk_bytes), "--tmpfs", "/tmp", "--chdir", "/tmp"),  # noqa: S108

@@ -7,7 +7,7 @@ import click
 from jupiter.cli import Settings
 from jupiter.cli.output import json_option, print_json
 
-SECRETS = frozenset({"secret_key"})
+SECRETS = frozenset({"secret_key", "nkey_seed", "api_keys"})
 
 
 @click.command(name="check", short_help="Validate the configuration and show it as resolved.")

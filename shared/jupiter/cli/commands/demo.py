@@ -9,6 +9,9 @@ import click
 
 from jupiter.cli import Settings
 
+# The demo is promoted in its first round as a rule; a control has the same one.
+DEFAULT_ROUNDS = {"none": 3, "shuffled": 1}
+
 
 @click.command(name="demo", short_help="Run the whole self-improvement cycle for real, with a report.")
 @click.option(
@@ -22,9 +25,8 @@ from jupiter.cli import Settings
     "--rounds",
     "rounds_max",
     type=click.IntRange(1, 20),
-    default=3,
-    show_default=True,
-    help="Evaluations to wait for before giving up on a promotion.",
+    default=None,
+    help="Evaluations to wait for before giving up on a promotion.  [default: 3; 1 with a control]",
 )
 @click.option(
     "--report",
@@ -34,7 +36,7 @@ from jupiter.cli import Settings
     help="Where the report goes; the figure goes beside it as PNG.",
 )
 @click.pass_obj
-def command(settings: Settings, *, control: str, rounds_max: int, report: Path) -> int:
+def command(settings: Settings, *, control: str, rounds_max: int | None, report: Path) -> int:
     """Run the whole cycle on this machine: real servers, a real model, real training, the real gate.
 
     Settings are those of config/demo.yaml; what they lower is printed first. Everything lies in .jupiter/demo, which
@@ -45,4 +47,5 @@ def command(settings: Settings, *, control: str, rounds_max: int, report: Path) 
     from jupiter.cli.demonstration import demo_configuration, run_in_foreground
 
     config = demo_configuration(settings, control=control)
-    return asyncio.run(run_in_foreground(config, rounds_max=rounds_max, report_path=report))
+    rounds = rounds_max or DEFAULT_ROUNDS[control]
+    return asyncio.run(run_in_foreground(config, rounds_max=rounds, report_path=report))

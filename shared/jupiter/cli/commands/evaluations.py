@@ -21,7 +21,8 @@ ID_SHOWN = 10
 def command(settings: Settings, *, evaluation: str | None, api: str | None, as_json: bool) -> None:
     """List every evaluation; or, given an id or its beginning, show all checks of one.
 
-    Scores go from 0 to 1. The difference is that of the candidate and the generator of the day on the same items.
+    Scores go from 0 to 1. The difference is that of the candidate and the generator of the day on the same items, those
+    of the benchmark's development half; the sealed half is shown where it was opened.
     """
     from jupiter.cli.connection import Api
     from jupiter.cli.table import table
@@ -50,7 +51,7 @@ def _row(view: Mapping[str, Any]) -> tuple[Any, ...]:
         f"{view['generator_score']:.3f}",
         f"{view['difference']:+.3f}",
         f"{view['ci_low']:+.3f} … {view['ci_high']:+.3f}",
-        view["decision"] or "(pending)",
+        view["decision"] or f"({view['stage']})",
     )
 
 
@@ -63,23 +64,33 @@ def _show(detail: Mapping[str, Any]) -> None:
         f"checkpoint {view['checkpoint_id']} (run {view['run']}, step {view['step']}) against generator version"
         f" {view['generator_version']}, {view['items']} items\n"
     )
-    dimensions = ("composite", "accuracy", "coherence", "knowledge")
+    if report is None:
+        click.echo("its report cannot be read")
+    else:
+        _show_scores("development half", report)
+        if report["confirmation"]:
+            _show_scores(f"sealed half, opening {report['confirmation']['opening']}", report["confirmation"])
+    if verdict is None:
+        click.echo(f"\nno verdict yet: {view['stage_detail'] or view['stage']}")
+        return
+    click.echo(f"\n{verdict['decision']}")
+    checks = [(check["outcome"], check["name"], check["figure"], check["bound"]) for check in verdict["checks"]]
+    click.echo(table(("", "check", "figure", "bound"), checks))
+    if detail["refusal"]:
+        click.echo(f"\nits promotion could not be carried out: {detail['refusal']}")
+
+
+def _show_scores(half: str, scored: Mapping[str, Any]) -> None:
+    from jupiter.cli.table import table
+
     rows = [
         (
             name,
-            f"{report['candidate'][name]:.3f}",
-            f"{report['generator'][name]:.3f}",
-            f"{report['candidate'][name] - report['generator'][name]:+.3f}",
+            f"{scored['candidate'][name]:.3f}",
+            f"{scored['generator'][name]:.3f}",
+            f"{scored['candidate'][name] - scored['generator'][name]:+.3f}",
         )
-        for name in dimensions
+        for name in ("composite", "accuracy", "coherence", "knowledge")
     ]
-    click.echo(table(("", "candidate", "generator", "difference"), rows))
-    click.echo(f"\n95 % interval of the difference: {view['ci_low']:+.3f} … {view['ci_high']:+.3f}")
-    if verdict is None:
-        click.echo("\nthe gate has not decided yet")
-        return
-    click.echo(f"\n{verdict['decision']}")
-    for reason in verdict["reasons"]:
-        click.echo(f"  {reason}")
-    if detail["refusal"]:
-        click.echo(f"\nits promotion could not be carried out: {detail['refusal']}")
+    click.echo(table((half, "candidate", "generator", "difference"), rows))
+    click.echo(f"95 % interval of the difference: {scored['ci_low']:+.3f} … {scored['ci_high']:+.3f}\n")

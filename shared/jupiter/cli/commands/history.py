@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
+from typing import Any
 
 import click
 
@@ -16,7 +18,7 @@ from jupiter.cli.output import api_option, json_option, print_json
 @json_option
 @click.pass_obj
 def command(settings: Settings, *, at: str | None, api: str | None, as_json: bool) -> None:
-    """Show every promotion and rollback, from the ledger, whose hash chain is verified first."""
+    """Show every promotion, rollback and opening of a sealed half, from the ledger, whose chain is verified first."""
     from jupiter.cli.connection import Api
     from jupiter.cli.table import table
 
@@ -33,7 +35,7 @@ def command(settings: Settings, *, at: str | None, api: str | None, as_json: boo
         (
             entry["sequence"],
             _local(entry["time"]),
-            entry["action"].replace("_", " "),
+            _what(entry),
             f"v{entry['version']}" + (" *" if live and entry["sequence"] == live["sequence"] else ""),
             entry["actor"],
             entry["reason"],
@@ -41,6 +43,13 @@ def command(settings: Settings, *, at: str | None, api: str | None, as_json: boo
         for entry in history["entries"]
     ]
     click.echo(table(("#", "when", "what", "version", "by", "why"), rows))
+
+
+def _what(entry: Mapping[str, Any]) -> str:
+    if entry["action"] == "opened":
+        return f"opening {entry['opening']}"
+    quarantined = ", quarantined" if entry.get("quarantined") else ""
+    return f"{entry['action'].replace('_', ' ')}{quarantined}"
 
 
 def _instant(text: str) -> str:

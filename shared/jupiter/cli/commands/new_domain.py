@@ -12,10 +12,10 @@ from jupiter.errors import Conflict
 NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 
 TEMPLATE = """\
-# The domain {name}. `jupiter --set domain={name} check` says whether it is valid; docs/new_domain.md explains it.
+# The domain {name}. `jupiter --set domain={name} check` says whether it is valid; docs/new-domain.md explains it.
 name: {name}
 
-# One sentence; it may stand in prompts.
+# One sentence for people: `jupiter up` says it.
 description: {description}
 
 # What the generator makes from a passage of your documents, and how often (relative weights).
