@@ -1,6 +1,6 @@
-"""From a request to samples: pure but for the reading of documents.
+"""From a request to samples: pure but for the reading of documents and the storing of files.
 
-Owns: the grounded prompts of a request, the samples made of their completions, and the batch's figures.
+Owns: the grounded prompts of a request, the samples made of their completions, the batch's files and its figures.
 Does not know: engines, versions on disk, events.
 """
 
@@ -11,16 +11,28 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jupiter import keys
+from jupiter import keys, manifests
 from jupiter.blobs import Blobs
 from jupiter.chunks import chunk
+from jupiter.config.sections import GeneratorSection
 from jupiter.errors import NotFound
 from jupiter.events import GenerationItem, GenerationRequested
 from jupiter.generator.engines import Completion, Prompt
 from jupiter.generator.tasks import Request, Task, Unusable, find_task
-from jupiter.records import Document, Sample, digest_of
+from jupiter.records import BlobRef, Document, Sample, sample_id_of
+from jupiter.sample_files import write_json_lines
 
-__all__ = ["SAMPLES_FILE", "UNUSABLE_FILE", "Job", "Made", "make_samples", "plan", "read_documents"]
+__all__ = [
+    "SAMPLES_FILE",
+    "UNUSABLE_FILE",
+    "Job",
+    "Made",
+    "details_of",
+    "make_samples",
+    "plan",
+    "read_documents",
+    "upload",
+]
 
 SAMPLES_FILE = "samples.jsonl.zst"
 UNUSABLE_FILE = "unusable.jsonl.zst"
@@ -36,6 +48,8 @@ class Job:
     task: Task
     request: Request
     prompt: Prompt
+    own_prompt: str | None
+    """The prompt's own part, without the worked examples."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +93,7 @@ def plan(
         prompt = Prompt(
             text=rendered.text, seed=item.seed, stop=rendered.stop, chat=rendered.chat, template=task.template
         )
-        jobs.append(Job(index=index, item=item, task=task, request=found, prompt=prompt))
+        jobs.append(Job(index=index, item=item, task=task, request=found, prompt=prompt, own_prompt=rendered.own))
     return jobs, unusable
 
 
@@ -100,7 +114,7 @@ def make_samples(
             continue
         samples.append(
             Sample(
-                sample_id=digest_of(request.request_id, job.index),
+                sample_id=sample_id_of(request.request_id, job.index),
                 origin="synthetic",
                 instruction=parsed.instruction,
                 response=parsed.response,
@@ -110,6 +124,7 @@ def make_samples(
                 task=job.item.task,
                 template=job.task.template,
                 prompt=completion.prompt,
+                own_prompt=job.own_prompt,
                 seed=job.item.seed,
                 sampling=request.sampling,
                 generator_version=request.generator_version,
@@ -122,6 +137,36 @@ def make_samples(
         unusable=tuple(sorted(refused, key=lambda entry: entry["index"])),
         tokens=sum(completion.tokens for completion in completions),
     )
+
+
+def upload(blobs: Blobs, prefix: str, made: Made) -> tuple[BlobRef, ...]:
+    """Store the files of a batch, to be committed by its manifest."""
+    files: dict[str, Sequence[Sample | Mapping[str, Any]]] = {SAMPLES_FILE: made.samples, UNUSABLE_FILE: made.unusable}
+    return tuple(
+        manifests.upload_bytes(blobs, prefix=prefix, name=name, data=write_json_lines(records))
+        for name, records in files.items()
+    )
+
+
+def details_of(
+    request: GenerationRequested, made: Made, settings: GeneratorSection, *, seconds: float
+) -> dict[str, Any]:
+    """Return the details of a batch's manifest: everything that was asked, and what came of it."""
+    return {
+        "request_id": request.request_id,
+        "generator_version": request.generator_version,
+        "sequence": request.sequence,
+        "engine": settings.engine,
+        "batch_size": settings.batch_size,
+        "sampling": request.sampling.model_dump(mode="json"),
+        "items": [item.model_dump(mode="json") for item in request.items],
+        "candidates": len(request.items),
+        "samples": len(made.samples),
+        "unusable": made.unusable_by_reason(),
+        "tokens": made.tokens,
+        "seconds": seconds,
+        "documents": sorted({item.document_id for item in request.items}),
+    }
 
 
 def _ground(item: GenerationItem, document: Document | None, chunk_chars_max: int) -> Request | Unusable:

@@ -1,6 +1,7 @@
 """What the generator does with a request.
 
-Owns: void, wait or generate, and the batch's commit. Does not know: reloading (`reloading`), decoding (`engines`).
+Owns: void, wait or generate, and the batch's commit. Does not know: reloading (`reloading`), decoding (`engines`),
+what a candidate is lent this generator for (`shadow`).
 """
 
 from __future__ import annotations
@@ -11,17 +12,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from jupiter import keys, ledger, manifests
-from jupiter.compute import ComputeLease
+from jupiter.compute import ComputeLease, compute
 from jupiter.errors import Retry
-from jupiter.events import BatchGenerated, Event, GenerationRequested, GenerationVoided
-from jupiter.generator.batches import SAMPLES_FILE, UNUSABLE_FILE, Job, Made, make_samples, plan, read_documents
-from jupiter.generator.engines import Completion, Engine
+from jupiter.events import BatchGenerated, Event, GenerationRequested, GenerationVoided, ShadowRequested
+from jupiter.generator.batches import Made, details_of, make_samples, plan, read_documents, upload
+from jupiter.generator.engines import Engine
+from jupiter.generator.generating import generate
 from jupiter.generator.progress import Counts, published
 from jupiter.generator.reloading import Reloader
 from jupiter.generator.serving import Served, Serving
-from jupiter.generator.turns import Turns, compute
+from jupiter.generator.shadow import shadow_requested
 from jupiter.manifests import Committed
-from jupiter.sample_files import write_json_lines
 from jupiter.service import Runtime, Subscription
 
 __all__ = ["Deps", "generation_requested", "subscriptions"]
@@ -77,7 +78,11 @@ async def generation_requested(request: GenerationRequested, deps: Deps) -> Sequ
 
 
 def subscriptions() -> list[Subscription[Deps]]:
-    """One request at a time per instance: a batch fills the machine. Several instances work side by side."""
+    """One request at a time per instance: a batch fills the machine. Several instances work side by side.
+
+    A shadow batch is made by whichever instance is free, one at a time over all of them: it needs a second model in
+    memory, and no evaluation comes before the one that waits for it is settled.
+    """
     return [
         Subscription(
             channel="generation",
@@ -85,7 +90,13 @@ def subscriptions() -> list[Subscription[Deps]]:
             handlers={GenerationRequested: generation_requested},
             max_in_flight=1,
             max_ack_pending=INSTANCES_MAX,
-        )
+        ),
+        Subscription(
+            channel="shadows",
+            durable="generator-shadows",
+            handlers={ShadowRequested: shadow_requested},
+            max_in_flight=1,
+        ),
     ]
 
 
@@ -112,7 +123,11 @@ async def _make_batch(request: GenerationRequested, deps: Deps, served: Served, 
     detail = f"batch {request.sequence} by version {served.version}"
     async with published(runtime, counts, detail=detail, version=served.version):
         completions, seconds = await compute(
-            deps.lease, "generating", lambda turns: _generate(request, deps.engine, served, jobs, counts, turns)
+            deps.lease,
+            "generating",
+            lambda turns: generate(
+                deps.engine, served.handle, jobs, sampling=request.sampling, counts=counts, turns=turns
+            ),
         )
     made = make_samples(request, jobs, completions, unusable)
     log.info(
@@ -126,50 +141,17 @@ async def _make_batch(request: GenerationRequested, deps: Deps, served: Served, 
     return await asyncio.to_thread(_commit, request, deps, made, prefix, seconds)
 
 
-def _generate(
-    request: GenerationRequested, engine: Engine, served: Served, jobs: Sequence[Job], counts: Counts, turns: Turns
-) -> tuple[list[Completion], float]:
-    """Run in the worker thread. Seconds are those of computing, in turns or at a stretch."""
-
-    def progress(samples: int, tokens: int) -> None:
-        counts.add(samples, tokens)
-        turns.between()
-
-    counts.begin()
-    prompts = [job.prompt for job in jobs]
-    completions = engine.generate(served.handle, prompts, sampling=request.sampling, progress=progress)
-    return completions, round(counts.seconds() - turns.waited_s, 3)
-
-
 def _commit(request: GenerationRequested, deps: Deps, made: Made, prefix: str, seconds: float) -> Committed:
     """Store the batch under the commit rule (DESIGN §4); the loser of a race gets the winner's manifest."""
     blobs = deps.runtime.blobs
-    files = [
-        manifests.upload_bytes(blobs, prefix=prefix, name=SAMPLES_FILE, data=write_json_lines(made.samples)),
-        manifests.upload_bytes(blobs, prefix=prefix, name=UNUSABLE_FILE, data=write_json_lines(made.unusable)),
-    ]
     return manifests.commit(
         blobs,
         prefix=prefix,
         kind="batch",
         domain=request.domain,
         work_id=request.request_id,
-        files=tuple(files),
-        details={
-            "request_id": request.request_id,
-            "generator_version": request.generator_version,
-            "sequence": request.sequence,
-            "engine": deps.runtime.config.generator.engine,
-            "batch_size": deps.runtime.config.generator.batch_size,
-            "sampling": request.sampling.model_dump(mode="json"),
-            "items": [item.model_dump(mode="json") for item in request.items],
-            "candidates": len(request.items),
-            "samples": len(made.samples),
-            "unusable": made.unusable_by_reason(),
-            "tokens": made.tokens,
-            "seconds": seconds,
-            "documents": sorted({item.document_id for item in request.items}),
-        },
+        files=upload(blobs, prefix, made),
+        details=details_of(request, made, deps.runtime.config.generator, seconds=seconds),
     )
 
 

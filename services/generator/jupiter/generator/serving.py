@@ -40,6 +40,10 @@ class Serving:
                 return served
         return None
 
+    def versions(self) -> set[int]:
+        """Return the versions whose files are still needed: current, previous, and those that work still holds."""
+        return {served.version for served in (self.current, self.previous, *self._retired) if served is not None}
+
     def switch(self, served: Served) -> list[Served]:
         """Let `served` take all work that begins from now on; return the versions to release at once.
 
@@ -51,6 +55,13 @@ class Serving:
         self.previous = former.pop(0) if former and self.keep_previous else None
         self.current = served
         self._retired += former
+        return self._released()
+
+    def forget_previous(self) -> list[Served]:
+        """Keep nothing for a rollback; return the versions to release at once."""
+        if self.previous is not None:
+            self._retired.append(self.previous)
+            self.previous = None
         return self._released()
 
     @contextmanager

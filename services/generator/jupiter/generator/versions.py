@@ -1,6 +1,7 @@
 """The versions on this machine's disk: `generator_v1/ generator_v2/ … current -> generator_v2`.
 
-Owns: fetching a version beside the others, the link, and removing old ones. Does not know: what is loaded in memory.
+Owns: fetching a version beside the others, the link, removing old ones, and lending a disk to models that are none.
+Does not know: what is loaded in memory.
 
 Each `generator_v<n>` is a model in Hugging Face layout with its golden.json and manifest.json. It appears whole, by
 rename. Several generators on one machine share the directory.
@@ -12,8 +13,8 @@ import re
 import shutil
 import time
 import uuid
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from jupiter import manifests
@@ -44,29 +45,31 @@ class Versions:
     def path(self, version: int) -> Path:
         return self._directory / f"generator_v{version}"
 
+    def has(self, version: int, committed: Committed) -> bool:
+        """Say whether `version` was fetched before; what became of its files since, nobody has looked."""
+        return _same(self.path(version) / _MANIFEST, canonical_json(committed.manifest))
+
     def fetch(self, blobs: Blobs, version: int, committed: Committed) -> Path:
         """Return the directory of `version`, downloaded and checked unless it is there already.
 
         Raises NotFound or IntegrityError when the store does not hold what the manifest says.
         """
         target = self.path(version)
-        data = canonical_json(committed.manifest)
-        if _same(target / _MANIFEST, data):
+        if self.has(version, committed):
             return target
-        names = tuple(
-            ref.name for ref in committed.manifest.files if ref.name.startswith(MODEL_PREFIX) or ref.name == GOLDEN_FILE
-        )
-        _check_names(committed, names)
-        arriving = self._directory / f".arriving-{version}-{uuid.uuid4().hex}"
-        try:
-            manifests.fetch(blobs, committed.manifest, arriving, names=names)
-            model = arriving / MODEL_PREFIX
-            (arriving / GOLDEN_FILE).rename(model / GOLDEN_FILE)
-            (model / _MANIFEST).write_bytes(data)
+        with self._arriving(blobs, committed) as model:
+            (model / _MANIFEST).write_bytes(canonical_json(committed.manifest))
             self._replace(target, model)
-        finally:
-            shutil.rmtree(arriving, ignore_errors=True)
         return target
+
+    @contextmanager
+    def borrow(self, blobs: Blobs, committed: Committed) -> Iterator[Path]:
+        """Have the model of a checkpoint on disk during the block: it is no version, and leaves nothing behind.
+
+        Raises NotFound or IntegrityError when the store does not hold what the manifest says.
+        """
+        with self._arriving(blobs, committed) as model:
+            yield model
 
     def discard(self, version: int) -> None:
         """Remove a version that failed, so that the next try fetches it anew."""
@@ -92,6 +95,22 @@ class Versions:
         for version in removed:
             self.discard(version)
         return removed
+
+    @contextmanager
+    def _arriving(self, blobs: Blobs, committed: Committed) -> Iterator[Path]:
+        """Download and check a model with its golden.json; what still lies there at the end is removed."""
+        names = tuple(
+            ref.name for ref in committed.manifest.files if ref.name.startswith(MODEL_PREFIX) or ref.name == GOLDEN_FILE
+        )
+        _check_names(committed, names)
+        arriving = self._directory / f".arriving-{uuid.uuid4().hex}"
+        try:
+            manifests.fetch(blobs, committed.manifest, arriving, names=names)
+            model = arriving / MODEL_PREFIX
+            (arriving / GOLDEN_FILE).rename(model / GOLDEN_FILE)
+            yield model
+        finally:
+            shutil.rmtree(arriving, ignore_errors=True)
 
     def _sweep(self) -> None:
         """Remove what a killed process left unfinished; what is recent may be another process at work."""

@@ -10,7 +10,10 @@ import logging
 from pathlib import Path
 
 from jupiter import ledger
-from jupiter.compute import ComputeLease
+from jupiter.compute import ComputeLease, Turns, compute
+from jupiter.config import DomainConfig
+from jupiter.config.loading import load_domain
+from jupiter.errors import ConfigError
 from jupiter.generator.base_model import prepare_base_model
 from jupiter.generator.config import base_model_cache, versions_directory
 from jupiter.generator.engines import EngineSettings, create_engine
@@ -18,7 +21,7 @@ from jupiter.generator.handlers import Deps, subscriptions
 from jupiter.generator.importing import store_base_model
 from jupiter.generator.reloading import Reloader
 from jupiter.generator.serving import Serving
-from jupiter.generator.turns import Turns, compute
+from jupiter.generator.tasks import task_names
 from jupiter.generator.versions import Versions
 from jupiter.modeling import resolve_device
 from jupiter.service import Runtime, ServiceParts
@@ -31,9 +34,15 @@ log = logging.getLogger(__name__)
 async def setup(runtime: Runtime) -> ServiceParts[Deps]:
     """Build everything the generator is made of. Raises ConfigError."""
     settings = runtime.config.generator
+    _refuse_unknown_tasks(load_domain(runtime.domain))
     engine = create_engine(
         settings.engine,
-        EngineSettings(dtype=settings.dtype, device=settings.device, batch_size=settings.batch_size),
+        EngineSettings(
+            dtype=settings.dtype,
+            device=settings.device,
+            batch_size=settings.batch_size,
+            own=getattr(settings, settings.engine, None),
+        ),
     )
     lease = ComputeLease.of(runtime.config)
     serving = Serving(keep_previous=settings.keep_previous)
@@ -50,6 +59,15 @@ async def setup(runtime: Runtime) -> ServiceParts[Deps]:
         await _import_if_first(runtime, lease)
 
     return ServiceParts(deps=deps, subscriptions=subscriptions(), background=[import_base_model, reloader.run])
+
+
+def _refuse_unknown_tasks(domain: DomainConfig) -> None:
+    """Stop here, where somebody looks: each request that names such a task would end in the dead letters."""
+    unknown = sorted({mix.task for mix in domain.tasks} - set(task_names()))
+    if unknown:
+        raise ConfigError(
+            f"config/domains/{domain.name}.yaml: tasks names {', '.join(unknown)}; there are {', '.join(task_names())}"
+        )
 
 
 async def _import_if_first(runtime: Runtime, lease: ComputeLease) -> None:

@@ -32,6 +32,8 @@ class EngineSettings:
     dtype: str
     device: str
     batch_size: int
+    own: Any = None
+    """The configuration's section `generator.<name of the engine>`, where there is one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,14 +63,28 @@ class Completion:
 
 
 class Engine(Protocol):
-    """Loads versions side by side and generates with each. All methods block; they are called in worker threads."""
+    """Loads versions side by side and generates with each. All methods block; they are called in worker threads.
+
+    An engine may hold one set of weights at a time and change them in place: a handle is then a promise that `attest`,
+    `activate` and `generate` keep, each for as long as it runs.
+
+    UnfitModel and AttestationError are a verdict on the version. A fault of this machine, which may pass, is none:
+    NoRoom where memory is short, Retry where the engine itself was lost.
+    """
 
     def load(self, directory: Path) -> Any:
-        """Return a handle on the model in `directory`. Raises UnfitModel."""
+        """Return a handle on the model in `directory`, which stays as it is until `release`. Raises UnfitModel."""
         ...
 
     def attest(self, handle: Any, directory: Path, *, tolerance: float) -> None:
         """Prove that the loaded model is the one recorded in `directory`. Raises AttestationError or UnfitModel."""
+        ...
+
+    def activate(self, handle: Any) -> None:
+        """Make a version that was attested before ready again, for a rollback. Raises what `attest` raises.
+
+        Nothing to do for an engine that keeps every loaded version in memory.
+        """
         ...
 
     def generate(

@@ -15,16 +15,17 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from jupiter.errors import Rejected
 from jupiter.generator.engines import Completion, EngineSettings, Progress, Prompt
+from jupiter.generator.prompting import end_tokens, render
 from jupiter.generator.sampling import Draws, choose
-from jupiter.modeling import GOLDEN_FILE, attest, load_model, read_golden, resolve_device
+from jupiter.modeling import GOLDEN_FILE, NoRoom, attest, load_model, read_golden, resolve_device
 from jupiter.records import Sampling
 
 __all__ = ["TransformersEngine", "create"]
@@ -62,17 +63,22 @@ class TransformersEngine:
         self._batch_size = settings.batch_size
 
     def load(self, directory: Path) -> _Handle:
-        model, tokenizer = load_model(directory, dtype=self._dtype, device=self._device)
+        with _room_for(directory):
+            model, tokenizer = load_model(directory, dtype=self._dtype, device=self._device)
         return _Handle(
             model=model,
             tokenizer=tokenizer,
-            end_tokens=_end_tokens(model, tokenizer),
+            end_tokens=end_tokens(model.generation_config.eos_token_id, tokenizer),
             context_tokens_max=getattr(model.config, "max_position_embeddings", 1 << 20),
         )
 
     def attest(self, handle: _Handle, directory: Path, *, tolerance: float) -> None:
         golden = read_golden(directory / GOLDEN_FILE)
-        attest(handle.model, handle.tokenizer, directory, golden, tolerance)
+        with _room_for(directory):
+            attest(handle.model, handle.tokenizer, directory, golden, tolerance)
+
+    def activate(self, handle: _Handle) -> None:
+        """Every version that is loaded is ready."""
 
     def release(self, handle: _Handle) -> None:
         handle.model.to("meta")  # frees the weights even while something still refers to the handle
@@ -94,26 +100,23 @@ class TransformersEngine:
         return [completion for completion in completions if completion is not None]
 
 
-def _end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
-    """Return every token that ends an answer, by the model's own generation settings and by its tokenizer."""
-    configured = model.generation_config.eos_token_id
-    listed = configured if isinstance(configured, list) else [configured]
-    return frozenset(token for token in [*listed, tokenizer.eos_token_id] if token is not None)
+@contextmanager
+def _room_for(directory: Path) -> Iterator[None]:
+    """Raise NoRoom where a GPU has not the memory after all: others took it since `load_model` looked."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise NoRoom(f"{directory} is short of memory on the GPU: {error}") from error
 
 
 def _row(handle: _Handle, index: int, prompt: Prompt, sampling: Sampling) -> _Row:
-    text = prompt.text
-    chat = prompt.chat and handle.tokenizer.chat_template
-    if chat:
-        turn = [{"role": "user", "content": prompt.text}]
-        text = handle.tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
-    tokens = handle.tokenizer(text, add_special_tokens=not chat)["input_ids"]
-    if len(tokens) + sampling.max_new_tokens > handle.context_tokens_max:
-        raise Rejected(
-            f"a prompt of {len(tokens)} tokens and {sampling.max_new_tokens} new ones exceed the model's context of"
-            f" {handle.context_tokens_max}: lower curator.chunk_chars_max or controller.sampling.max_new_tokens"
-        )
-    return _Row(index=index, prompt=prompt, text=text, prompt_tokens=tokens, tokens=[])
+    rendered = render(
+        handle.tokenizer,
+        prompt,
+        new_tokens=sampling.max_new_tokens,
+        context_tokens_max=handle.context_tokens_max,
+    )
+    return _Row(index=index, prompt=prompt, text=rendered.text, prompt_tokens=rendered.tokens, tokens=[])
 
 
 def _decode_batch(

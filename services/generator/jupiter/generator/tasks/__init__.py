@@ -39,6 +39,8 @@ class Rendered:
     stop: tuple[str, ...] = ()
     chat: bool = False
     """True: put into the model's chat template. False: plain text that the model continues."""
+    own: str | None = None
+    """The end of `text` that is about this passage, where worked examples stand before it."""
 
 
 @dataclass(frozen=True, kw_only=True)

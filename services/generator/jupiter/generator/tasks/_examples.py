@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from jupiter.generator.tasks import Unusable
+from jupiter.generator.tasks import Rendered, Unusable
 
 __all__ = ["EXAMPLES", "Example", "few_shot", "one_line", "short_name"]
 
@@ -58,12 +58,12 @@ EXAMPLES = (
 )
 
 
-def few_shot(block: Callable[[Example], str], last: str) -> str:
+def few_shot(block: Callable[[Example], str], last: str, *, stop: tuple[str, ...] = ("\n",)) -> Rendered:
     """Return the examples, each as `block` writes it, and the unfinished block that the model completes.
 
     `last` must not end in a space: the model's tokens begin with theirs.
     """
-    return "\n\n".join([*(block(example) for example in EXAMPLES), last])
+    return Rendered(text="\n\n".join([*(block(example) for example in EXAMPLES), last]), stop=stop, own=last)
 
 
 def one_line(completion: str) -> str | Unusable:

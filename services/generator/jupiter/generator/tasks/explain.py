@@ -19,7 +19,7 @@ class Explain:
         if request.chunk.title is None:
             return Unusable(reason="no_title")
         last = f"Name: {request.chunk.title}\nDocumentation: {request.chunk.text}\nFor beginners:"
-        return Rendered(text=few_shot(_block, last), stop=("\n",))
+        return few_shot(_block, last)
 
     def parse(self, completion: str, request: Request) -> Parsed | Unusable:
         line = one_line(completion)

@@ -19,9 +19,7 @@ class Locate:
             return Unusable(reason="no_title")
         if "." not in request.chunk.title:
             return Unusable(reason="no_container")
-        return Rendered(
-            text=few_shot(_block, f"Sentence: {request.chunk.text}\nSame meaning, other words:"), stop=("\n",)
-        )
+        return few_shot(_block, f"Sentence: {request.chunk.text}\nSame meaning, other words:")
 
     def parse(self, completion: str, request: Request) -> Parsed | Unusable:
         line = one_line(completion)

@@ -15,7 +15,7 @@ class Need:
         if request.chunk.title is None:
             return Unusable(reason="no_title")
         last = f"Documentation: {request.chunk.text}\nGood for programmers who want to:"
-        return Rendered(text=few_shot(_block, last), stop=("\n",))
+        return few_shot(_block, last)
 
     def parse(self, completion: str, request: Request) -> Parsed | Unusable:
         line = one_line(completion)

@@ -14,7 +14,7 @@ class QuestionAnswer:
     def render(self, request: Request) -> Rendered | Unusable:
         subject = f"Name: {request.chunk.title}\n" if request.chunk.title else ""
         last = f"{subject}Passage: {request.chunk.text}\nQuestion of {request.audience}, {request.difficulty}:"
-        return Rendered(text=few_shot(_block, last), stop=("\n\n", "\nName:", "\nPassage:"))
+        return few_shot(_block, last, stop=("\n\n", "\nName:", "\nPassage:"))
 
     def parse(self, completion: str, request: Request) -> Parsed | Unusable:  # noqa: ARG002 - the interface
         question, marker, answer = completion.partition("\nAnswer:")

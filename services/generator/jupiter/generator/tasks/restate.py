@@ -14,9 +14,7 @@ class Restate:
     def render(self, request: Request) -> Rendered | Unusable:
         if request.chunk.title is None:
             return Unusable(reason="no_title")
-        return Rendered(
-            text=few_shot(_block, f"Sentence: {request.chunk.text}\nSame meaning, other words:"), stop=("\n",)
-        )
+        return few_shot(_block, f"Sentence: {request.chunk.text}\nSame meaning, other words:")
 
     def parse(self, completion: str, request: Request) -> Parsed | Unusable:
         line = one_line(completion)
