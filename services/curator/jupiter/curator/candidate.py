@@ -14,18 +14,14 @@ from functools import cached_property
 
 from datasketch import MinHash
 
-from jupiter.curator import wording
-from jupiter.curator.signatures import own_size
+from jupiter.overlap import wording
+from jupiter.overlap.forbidden import training_text
+from jupiter.overlap.signatures import own_size
 from jupiter.records import Sample
 
-__all__ = ["Candidate", "digest_of_text", "training_text"]
+__all__ = ["Candidate", "digest_of_text"]
 
 _FENCED = re.compile(r"```[ \t]*(?:python|py|pycon)?[ \t]*\n(.*?)(?:```|\Z)", re.DOTALL)
-
-
-def training_text(sample: Sample) -> str:
-    """Return what the student will read: instruction and response, or the plain document."""
-    return sample.response if sample.instruction is None else f"{sample.instruction}\n{sample.response}"
 
 
 def digest_of_text(text: str) -> str:

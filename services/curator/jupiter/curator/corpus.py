@@ -1,4 +1,4 @@
-"""The real documents as the curator knows them: a projection of `corpus.<domain>`.
+"""The real documents as the curator knows them: a projection of `corpus.<domain>` without what was recalled.
 
 Owns: which documents may be trained on, their passages, the real samples made from them, their duplicates' index.
 Does not know: how the log and the store are read (`knowledge`), nor which real samples a shard takes (`mix`).
@@ -9,17 +9,17 @@ Only `add` changes it, in stream order, so every curator that has read as far ha
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from datasketch import MinHash
 
 from jupiter.chunks import chunk
-from jupiter.curator import wording
-from jupiter.curator.benchmark import ForbiddenTexts
-from jupiter.curator.candidate import digest_of_text, training_text
+from jupiter.curator.candidate import digest_of_text
 from jupiter.curator.real import real_samples
-from jupiter.curator.signatures import NearDuplicateIndex, own_size, sketch
+from jupiter.overlap import wording
+from jupiter.overlap.forbidden import ForbiddenTexts, training_text
+from jupiter.overlap.signatures import NearDuplicateIndex, own_size, sketch
 from jupiter.records import Chunk, Document, Sample, Split
 
 __all__ = ["Corpus", "RealSample"]
@@ -31,7 +31,10 @@ class RealSample:
 
     sample: Sample
     tokens: int
+    words: int
     signature: MinHash
+    contaminated_by: frozenset[str] = frozenset()
+    """Items of the benchmark that it overlaps with; none unless decontamination is switched off."""
 
 
 class Corpus:
@@ -44,6 +47,8 @@ class Corpus:
         near_duplicate_threshold: float,
         forbidden: ForbiddenTexts,
         count_tokens: Callable[[Sequence[str]], Sequence[int]],
+        forgotten: Collection[str] = (),
+        decontaminate: bool = True,
     ) -> None:
         self.sequence = 0
         """The stream sequence of the last document read."""
@@ -57,6 +62,8 @@ class Corpus:
         self._chunk_chars_max = chunk_chars_max
         self._forbidden = forbidden
         self._count_tokens = count_tokens
+        self._forgotten = frozenset(forgotten)
+        self._decontaminate = decontaminate
         self._splits: dict[str, Split] = {}
         self._documents: dict[str, tuple[str | None, str, tuple[Chunk, ...]]] = {}
         self._digests: set[str] = set()
@@ -69,6 +76,10 @@ class Corpus:
     def split_of(self, document_id: str) -> Split | None:
         """Return the document's split, None when no such document was accepted."""
         return self._splits.get(document_id)
+
+    def is_forgotten(self, document_id: str) -> bool:
+        """Return whether the document was recalled: nothing is made of it any more."""
+        return document_id in self._forgotten
 
     def passage(self, document_id: str, index: int) -> Chunk | None:
         """Return a passage of a training document, None when there is none."""
@@ -92,11 +103,12 @@ class Corpus:
         self._splits[document_id] = "held_out"
 
     def add_training(self, documents: Sequence[Document]) -> None:
-        """Add training documents in stream order; one that is known already changes nothing.
+        """Add training documents in stream order; one that is known already or was recalled changes nothing.
 
         Everything that may fail comes first: an error leaves the corpus as it was, to be tried again.
         """
-        new = {document.document_id: document for document in documents if document.document_id not in self._splits}
+        known = self._forgotten | self._splits.keys()
+        new = {document.document_id: document for document in documents if document.document_id not in known}
         chunked = {key: chunk(document, self._chunk_chars_max) for key, document in new.items()}
         candidates = [sample for key, document in new.items() for sample in real_samples(document, chunked[key])]
         made = self._made(candidates)
@@ -116,7 +128,7 @@ class Corpus:
         counts = self._count_tokens(texts)
         return [
             (
-                RealSample(sample=sample, tokens=tokens, signature=signatures[own_size(len(words))]),
+                RealSample(sample=sample, tokens=tokens, words=len(words), signature=signatures[own_size(len(words))]),
                 [signatures, response],
             )
             for sample, tokens, words, signatures, response in zip(
@@ -129,7 +141,11 @@ class Corpus:
         sample, text = real.sample, training_text(real.sample)
         digest = digest_of_text(text)
         reason = "exact_duplicate_real" if digest in self._digests else None
-        reason = reason or self._forbidden.overlap(wording.words(text), sketches)
+        overlap = self._forbidden.overlap(wording.words(text), sketches)
+        if overlap is not None and not self._decontaminate:
+            names = self._forbidden.overlapped(wording.words(text), sketches)
+            real, overlap = replace(real, contaminated_by=names), None
+        reason = reason or overlap
         if reason is not None:
             self.dropped[reason] += 1
             return

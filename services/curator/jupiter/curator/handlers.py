@@ -1,6 +1,7 @@
 """What the curator does with a published document and with a generated batch.
 
-Owns: the two handlers and their order of steps. Does not know: ack and nak (`jupiter.deliveries`), any filter or ratio.
+Owns: the two handlers and their order of steps, and the table of all handlers (`shadow` has a candidate's batch).
+Does not know: ack and nak (`jupiter.deliveries`), any filter or ratio.
 Both may be called again for the same input at any time: a document's key and a shard's manifest are created once.
 """
 
@@ -9,51 +10,30 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
-
-from pydantic import ValidationError
 
 from jupiter import keys, manifests
 from jupiter.chunks import chunk
 from jupiter.config.sections import CuratorSection
-from jupiter.curator.filters import Context
-from jupiter.curator.filters.base import CodeRunner
+from jupiter.curator.batch import Batch, read_batch
+from jupiter.curator.deps import Deps, context_of, still_whole, up_to_date
 from jupiter.curator.intake import document_from
-from jupiter.curator.knowledge import Knowledge, catch_up, open_knowledge
-from jupiter.curator.metrics import Metrics
-from jupiter.curator.pipeline import Judged, Rejection, candidates_of, judge
+from jupiter.curator.knowledge import Knowledge
+from jupiter.curator.pipeline import Judged, judge
+from jupiter.curator.shadow import judge_shadow
 from jupiter.curator.shard import Shard, build_shard, commit_shard
-from jupiter.errors import IntegrityError, NotFound, Rejected, Retry
-from jupiter.events import BatchGenerated, DocumentAccepted, Event, GenerationVoided, ShardCurated
-from jupiter.records import Document, Manifest, Sample, canonical_json
-from jupiter.sample_files import read_json_lines
-from jupiter.service import Runtime, Subscription
+from jupiter.errors import Retry
+from jupiter.events import BatchGenerated, DocumentAccepted, Event, GenerationVoided, ShadowGenerated, ShardCurated
+from jupiter.records import Document, Manifest, canonical_json
+from jupiter.service import Subscription
 
 __all__ = ["Deps", "accept_document", "curate_batch", "pass_over_voided", "subscriptions"]
 
 log = logging.getLogger(__name__)
 
-BATCH_FILE = "samples.jsonl.zst"
 HOLD_S = 5.0
 """Before a batch that waits for real data is looked at again."""
-BLOCKED_S = 15.0
-"""Before a curator that cannot read an earlier shard tries again."""
-SAMPLES_MAX = 100_000
-"""A batch with more lines is no batch of ours: a request asks for at most 256."""
-
-
-@dataclass(kw_only=True)
-class Deps:
-    """What the handlers work with. `knowledge` is read when the first batch comes, and belongs to `curate_batch`."""
-
-    runtime: Runtime
-    settings: CuratorSection
-    run_code: CodeRunner
-    metrics: Metrics
-    knowledge: Knowledge | None = None
-    documents_handled: int = 0
-    """Since this process started."""
 
 
 async def accept_document(data: bytes, deps: Deps) -> Sequence[Event]:
@@ -91,26 +71,36 @@ async def pass_over_voided(event: GenerationVoided, _: Deps) -> None:
 
 
 async def curate_batch(event: BatchGenerated, deps: Deps) -> Sequence[Event]:
-    """Make one shard of one batch, or repeat the event of the shard that exists already."""
+    """Make one shard of one batch, or repeat the event of the shard that exists already. None of a withdrawn one."""
     runtime = deps.runtime
     prefix = keys.shard_prefix(runtime.domain, event.batch_id)
     committed = await asyncio.to_thread(manifests.find, runtime.blobs, prefix)
     if committed is None:
-        manifest, samples, malformed = await asyncio.to_thread(_read_batch, deps, event)
-        knowledge = await _up_to_date(deps)
-        judged = await _judge(deps, knowledge, event, samples, malformed)
-        shard = await asyncio.to_thread(_build, deps, knowledge, event, judged)
-        await _hold_if_needed(deps, knowledge, event, shard)
+        batch = await asyncio.to_thread(
+            read_batch,
+            runtime.blobs,
+            batch_id=event.batch_id,
+            manifest_key=event.manifest_key,
+            manifest_sha256=event.manifest_sha256,
+        )
+        async with deps.knowing:
+            knowledge = await up_to_date(deps)
+            if knowledge.withdrawn.has_batch(version=event.generator_version, sequence=event.sequence):
+                return [await _taken_back(event, deps)]
+            judged = await _judge(deps, knowledge, event, batch)
+            shard = await asyncio.to_thread(_build, deps, knowledge, event, judged)
+            await still_whole(deps, knowledge)
+            await _hold_if_needed(deps, knowledge, event, shard)
         committed = await asyncio.to_thread(
             commit_shard,
             runtime.blobs,
             shard,
             domain=runtime.domain,
             batch_id=event.batch_id,
-            about_batch=_about(event, manifest),
+            about_batch=_about(event, batch.manifest),
         )
         if committed.won:
-            _tell(deps, event, _curated(committed))
+            _tell(deps, event, _curated(committed), committed.manifest.details)
     curated = _curated(committed)
     await runtime.status(
         "idle",
@@ -119,15 +109,43 @@ async def curate_batch(event: BatchGenerated, deps: Deps) -> Sequence[Event]:
         accepted=curated.accepted,
         tokens=curated.tokens,
         real_ratio=committed.manifest.details["real_ratio"],
+        real_ratio_target=committed.manifest.details.get("real_ratio_target", deps.settings.real_ratio),
+        alarm=committed.manifest.details.get("alarm"),
         dropped=dict(curated.dropped),
         **_progress_figures(deps),
     )
     return [curated]
 
 
-def _tell(deps: Deps, event: BatchGenerated, shard: ShardCurated) -> None:
+async def _taken_back(event: BatchGenerated, deps: Deps) -> GenerationVoided:
+    """Say what became of a batch that a rollback withdrew before a shard was made of it: it must not just vanish."""
+    version = event.generator_version
+    await deps.runtime.status("idle", detail=f"batch {event.sequence} is withdrawn with version {version}")
+    return GenerationVoided(
+        domain=event.domain,
+        request_id=event.batch_id,
+        generator_version=version,
+        reason=f"withdrawn: version {version} was rolled back with quarantine before a shard was made of this batch",
+    )
+
+
+def _tell(deps: Deps, event: BatchGenerated, shard: ShardCurated, details: Mapping[str, Any]) -> None:
     """Count and log a shard that this process made."""
-    deps.metrics.count(shard)
+    deps.metrics.count(shard, real_ratio_target=details["real_ratio_target"], alarm=details["alarm"] is not None)
+    if details["alarm"] is not None:
+        log.warning(
+            "batch %d was mixed with a target of %.0f %% real: the diversity alarm of shard %s is open",
+            event.sequence,
+            100 * details["real_ratio_target"],
+            details["alarm"][:12],
+        )
+    if shard.contaminated:
+        log.warning(
+            "batch %d: %d samples of the shard hold texts of the benchmark, for curator.decontaminate is off: no "
+            "checkpoint that is trained on them can be promoted",
+            event.sequence,
+            shard.contaminated,
+        )
     log.info(
         "batch %d of generator version %d: %d of %d samples accepted; %d tokens, %.1f %% real",
         event.sequence,
@@ -154,92 +172,43 @@ def _progress_figures(deps: Deps) -> Mapping[str, Any]:
     }
 
 
-def _read_batch(deps: Deps, event: BatchGenerated) -> tuple[Manifest, list[Sample], list[Rejection]]:
-    """Return the batch's samples, its malformed lines as rejections. Raises Rejected when it is not whole."""
-    try:
-        manifest = manifests.read(deps.runtime.blobs, event.manifest_key, sha256=event.manifest_sha256).manifest
-        lines = list(read_json_lines(manifests.download_bytes(deps.runtime.blobs, manifest.file(BATCH_FILE))))
-    except (IntegrityError, NotFound, KeyError, ValueError) as error:
-        raise Rejected(f"batch {event.batch_id} cannot be read: {error}") from error
-    if len(lines) > SAMPLES_MAX:
-        raise Rejected(f"batch {event.batch_id} has {len(lines)} samples, the limit is {SAMPLES_MAX}")
-    samples: dict[str, Sample] = {}
-    malformed: list[Rejection] = []
-    for line in lines:
-        try:
-            sample = Sample.model_validate_json(line)
-        except ValidationError as error:
-            problem = error.errors(include_url=False)[0]
-            where = ".".join(map(str, problem["loc"])) or "line"
-            malformed.append(Rejection({"line": line, "problem": f"{where}: {problem['msg']}"}, "schema", "malformed"))
-            continue
-        if sample.sample_id in samples:
-            malformed.append(Rejection(sample, "schema", "repeated_id"))
-        else:
-            samples[sample.sample_id] = sample
-    return manifest, list(samples.values()), malformed
-
-
-async def _up_to_date(deps: Deps) -> Knowledge:
-    """Return what the curator knows, with every document and shard published until now. Raises Retry to wait."""
-    runtime = deps.runtime
-    if deps.knowledge is None:
-        try:
-            deps.knowledge = await open_knowledge(runtime.blobs, domain=runtime.domain, settings=deps.settings)
-        except Retry as wait:
-            await runtime.status("waiting", detail=str(wait))
-            raise
-
-    async def progress(done: int, total: int, unit: str) -> None:
-        await runtime.status("reading", detail=f"reading {unit}", done=done, total=total, unit=unit)
-
-    try:
-        await catch_up(deps.knowledge, bus=runtime.bus, blobs=runtime.blobs, domain=runtime.domain, progress=progress)
-    except (IntegrityError, NotFound) as error:
-        # No fault of this batch: without the earlier shards duplicates and repeats cannot be counted. Wait for help.
-        reason = f"an earlier shard cannot be read, so nothing can be compared with it: {error}; restore the object"
-        await runtime.status("blocked", detail=reason)
-        raise Retry(reason, delay_s=BLOCKED_S, counts=False) from error
-    return deps.knowledge
-
-
-async def _judge(
-    deps: Deps, knowledge: Knowledge, event: BatchGenerated, samples: Sequence[Sample], malformed: Sequence[Rejection]
-) -> Judged:
-    """Run the filters in a thread, and publish how far they are."""
+async def _judge(deps: Deps, knowledge: Knowledge, event: BatchGenerated, batch: Batch) -> Judged:
+    """Run the filters in a thread, and publish how far they are. What gave no sample counts as refused."""
     loop = asyncio.get_running_loop()
 
     def progress(done: int) -> None:
         status = deps.runtime.status(
-            "curating", detail=f"batch {event.sequence}", done=done, total=len(samples), unit="samples"
+            "curating", detail=f"batch {event.sequence}", done=done, total=len(batch.samples), unit="samples"
         )
         asyncio.run_coroutine_threadsafe(status, loop)
 
     def work() -> Judged:
-        context = Context(
-            settings=deps.settings,
-            history=knowledge.history,
-            corpus=knowledge.corpus,
-            forbidden=knowledge.forbidden,
-            run_code=deps.run_code,
-            batch=candidates_of(samples, knowledge.corpus),
-        )
-        return judge(context, progress=progress)
+        return judge(context_of(deps, knowledge, batch.samples), progress=progress)
 
     judged = await asyncio.to_thread(work)
-    return Judged(accepted=judged.accepted, rejected=(*malformed, *judged.rejected))
+    return replace(judged, rejected=(*batch.unusable, *batch.malformed, *judged.rejected))
 
 
 def _build(deps: Deps, knowledge: Knowledge, event: BatchGenerated, judged: Judged) -> Shard:
-    return build_shard(
+    in_alarm = deps.runtime.config.diversity.alarm_real_ratio
+    target = knowledge.alarms.real_ratio(deps.settings.real_ratio, in_alarm=in_alarm)
+    shard = build_shard(
         judged,
         batch_id=event.batch_id,
         corpus=knowledge.corpus,
         history=knowledge.history,
         tokens=knowledge.tokens,
-        real_ratio=deps.settings.real_ratio,
+        real_ratio=target,
         real_repeats_max=deps.settings.real_repeats_max,
+        forbidden=knowledge.forbidden,
     )
+    alarm = knowledge.alarms.open
+    asked = {
+        "real_ratio_target": target,
+        "alarm": None if alarm is None else alarm.shard_id,
+        "alarms_sequence": knowledge.alarms.sequence,
+    }
+    return replace(shard, details={**shard.details, **asked})
 
 
 async def _hold_if_needed(deps: Deps, knowledge: Knowledge, event: BatchGenerated, shard: Shard) -> None:
@@ -283,13 +252,23 @@ def _curated(committed: manifests.Committed) -> ShardCurated:
         accepted=details["accepted"],
         candidates=details["candidates"],
         dropped=details["dropped"],
+        batch_sequence=details["batch_sequence"],
+        diversity=details.get("diversity_figures", {}),
+        contaminated=_contaminated(details),
     )
+
+
+def _contaminated(details: Mapping[str, Any]) -> int | None:
+    counted = details.get("contamination")
+    return counted["synthetic"] + counted["real"] if counted else None
 
 
 def subscriptions(settings: CuratorSection) -> tuple[Subscription[Deps], ...]:
     """Return what the curator consumes.
 
-    Batches one at a time over all instances: a shard depends on those before it.
+    Batches one at a time over all instances: a shard depends on those before it. The next one is delivered only when
+    the last one's shard is committed and told, so caps, repeats and novelty are counted over the run by whichever
+    curator takes it; the others stand by for batches, and store documents and judge shadow batches meanwhile.
     """
     return (
         Subscription(
@@ -303,6 +282,12 @@ def subscriptions(settings: CuratorSection) -> tuple[Subscription[Deps], ...]:
             channel="batches",
             durable="curator-batches",
             handlers={BatchGenerated: curate_batch, GenerationVoided: pass_over_voided},
+            max_in_flight=1,
+        ),
+        Subscription(
+            channel="shadows",
+            durable="curator-shadows",
+            handlers={ShadowGenerated: judge_shadow},
             max_in_flight=1,
         ),
     )

@@ -21,11 +21,28 @@ class Metrics:
         self._real_ratio = Gauge(
             "jupiter_curator_real_ratio", "Real tokens / all tokens of the newest shard.", registry=registry
         )
+        self._real_ratio_target = Gauge(
+            "jupiter_curator_real_ratio_target", "Real share that the newest shard was mixed for.", registry=registry
+        )
+        self._alarm = Gauge(
+            "jupiter_curator_diversity_alarm", "1 while a diversity alarm raises the real share.", registry=registry
+        )
+        self._diversity = Gauge(
+            "jupiter_curator_diversity",
+            "Figures of the newest shard's synthetic part, and of the real data beside it (`real.`, `real_sd.`).",
+            ["figure"],
+            registry=registry,
+        )
 
-    def count(self, shard: ShardCurated) -> None:
+    def count(self, shard: ShardCurated, *, real_ratio_target: float, alarm: bool) -> None:
         """Count a shard that this process committed."""
         self._accepted.inc(shard.accepted)
         for reason, count in shard.dropped.items():
             self._dropped.labels(reason).inc(count)
+        self._real_ratio_target.set(real_ratio_target)
+        self._alarm.set(alarm)
+        self._diversity.clear()  # a shard with too few words has no figures of texts; the last one's are not its own
+        for figure, value in shard.diversity.items():
+            self._diversity.labels(figure).set(value)
         if shard.tokens:
             self._real_ratio.set(shard.real_tokens / shard.tokens)

@@ -10,11 +10,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jupiter.curator import wording
-from jupiter.curator.candidate import Candidate, training_text
+from jupiter.curator.candidate import Candidate
 from jupiter.curator.corpus import Corpus
+from jupiter.curator.diversity import repeats
 from jupiter.curator.filters import Context, Filter, filter_types
-from jupiter.curator.signatures import sketch
+from jupiter.overlap import wording
+from jupiter.overlap.forbidden import training_text
+from jupiter.overlap.signatures import sketch
 from jupiter.records import Sample
 
 __all__ = ["Accepted", "Judged", "Rejection", "candidates_of", "judge"]
@@ -49,6 +51,10 @@ class Judged:
 
     accepted: tuple[Accepted, ...]
     rejected: tuple[Rejection, ...]
+    made: int = 0
+    """Samples that were judged."""
+    repeats: float | None = None
+    """The share of them that nearly repeat an earlier one of the batch; None of no samples."""
 
     @property
     def dropped(self) -> Mapping[str, int]:
@@ -94,7 +100,12 @@ def judge(context: Context, *, progress: Callable[[int], None] = lambda _: None)
             for filter_ in filters:
                 filter_.remember(candidate)
         progress(done)
-    return Judged(accepted=tuple(accepted), rejected=tuple(rejected))
+    return Judged(
+        accepted=tuple(accepted),
+        rejected=tuple(rejected),
+        made=len(context.batch),
+        repeats=repeats(context.batch, threshold=context.settings.near_duplicate_threshold),
+    )
 
 
 def _judge_one(filters: Sequence[Filter], candidate: Candidate) -> Accepted | Rejection:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,14 +16,14 @@ from datasketch import MinHash
 
 from jupiter import keys, manifests
 from jupiter.blobs import Blobs
-from jupiter.curator.candidate import training_text
 from jupiter.curator.corpus import Corpus, RealSample
-from jupiter.curator.diversity import coverage, variety
+from jupiter.curator.diversity import measure
 from jupiter.curator.history import History
 from jupiter.curator.mix import Mixed, Portion, mix
 from jupiter.curator.pipeline import Accepted, Judged, Rejection
-from jupiter.curator.signatures import pack
 from jupiter.curator.tokens import TokenCounter
+from jupiter.overlap.forbidden import ForbiddenTexts, training_text
+from jupiter.overlap.signatures import pack
 from jupiter.records import Sample
 from jupiter.sample_files import write_json_lines, write_parquet
 
@@ -31,6 +31,15 @@ __all__ = ["REJECTED_FILE", "SAMPLES_FILE", "SIGNATURES_FILE", "Shard", "build_s
 
 SAMPLES_FILE, REJECTED_FILE, SIGNATURES_FILE = "samples.parquet", "rejected.jsonl.zst", "signatures.npz"
 TRIMMED_REASON = "trimmed_for_real_ratio"
+# Says nothing about what was generated: a cap was full, real data was short, a document is none of ours.
+NOT_JUDGED = frozenset(
+    {
+        *("document_cap", "topic_cap", "template_cap", TRIMMED_REASON),
+        *("unknown_document", "held_out_document", "unknown_chunk"),
+    }
+)
+DUPLICATES = ("exact_duplicate", "near_duplicate_earlier", "near_duplicate_batch", "not_novel")
+"""Reasons that say a sample repeats another generated one, of this batch or of an earlier shard."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +62,7 @@ def build_shard(
     tokens: TokenCounter,
     real_ratio: float,
     real_repeats_max: int,
+    forbidden: ForbiddenTexts,
 ) -> Shard:
     """Mix the accepted samples with real ones and lay out the shard."""
     counts = tokens.count([training_text(accepted.candidate.sample) for accepted in judged.accepted])
@@ -82,11 +92,16 @@ def build_shard(
             "dropped": dict(sorted(Counter(rejection.reason for rejection in rejected).items())),
             "candidates": len(synthetic) + len(rejected),
             **_token_figures(mixed, {portion.sample_id: portion.tokens for portion in portions}, real),
+            "documents": _counted(accepted.candidate.sample.document_id for accepted in synthetic),
+            "templates": _counted(accepted.candidate.sample.template or "" for accepted in synthetic),
             **_real_figures(real, corpus, history),
+            "contamination": _contamination(synthetic, real, forbidden),
             "tokenizer_sha256": tokens.sha256,
             "corpus_sequence": corpus.sequence,
             "history_sequence": history.sequence,
-            "diversity": _diversity(synthetic, real, corpus),
+            "diversity_figures": {}
+            if mixed.outcome == "hold"
+            else _diversity(judged, synthetic, corpus, seed=batch_id),
         },
     )
 
@@ -111,6 +126,11 @@ def _token_figures(mixed: Mixed, tokens_of: Mapping[str, int], real: Sequence[Re
     }
 
 
+def _counted(names: Iterable[str]) -> dict[str, int]:
+    """Return how many synthetic samples there are of each document, or template."""
+    return dict(sorted(Counter(names).items()))
+
+
 def _real_figures(real: Sequence[RealSample], corpus: Corpus, history: History) -> dict[str, Any]:
     """Say which real passages are in the shard, and how often real samples were used with this shard included."""
     passages: dict[str, set[int]] = {}
@@ -130,14 +150,42 @@ def _real_figures(real: Sequence[RealSample], corpus: Corpus, history: History) 
     }
 
 
-def _diversity(synthetic: Sequence[Accepted], real: Sequence[RealSample], corpus: Corpus) -> dict[str, Any]:
-    texts = [accepted.candidate.text for accepted in synthetic]
-    passages = [accepted.candidate.source or "" for accepted in synthetic]
+def _contamination(
+    synthetic: Sequence[Accepted], real: Sequence[RealSample], forbidden: ForbiddenTexts
+) -> dict[str, Any]:
+    """Count the samples of the shard that overlap with the benchmark, whatever let them in: 0 is a finding too."""
+    made = [
+        forbidden.overlapped(candidate.words, [candidate.signatures, candidate.response_signatures])
+        for candidate in (accepted.candidate for accepted in synthetic)
+    ]
+    items = frozenset[str]().union(*made, *(one.contaminated_by for one in real))
     return {
-        "synthetic": variety(texts),
-        "real": variety([training_text(one.sample) for one in real]),
-        "vocabulary_coverage": coverage(texts, passages, corpus.vocabulary),
+        "benchmark": forbidden.digest,
+        "synthetic": sum(map(bool, made)),
+        "real": sum(bool(one.contaminated_by) for one in real),
+        "items": {name: forbidden.items[name].half for name in sorted(items)},
     }
+
+
+def _diversity(judged: Judged, synthetic: Sequence[Accepted], corpus: Corpus, *, seed: str) -> dict[str, float]:
+    """Return the figures that the breaker judges: of the texts in the shard, and of what the filters said.
+
+    Repetition has figures of its own and does not count as refusal: over a corpus that does not grow, every generator
+    comes to say what earlier shards hold, and that is no fault of the one that does so last.
+    """
+    figures = measure([accepted.candidate for accepted in synthetic], corpus, seed=seed).flat()
+    refused = [rejection.reason for rejection in judged.rejected if rejection.reason not in NOT_JUDGED]
+    repeating = sum(reason in DUPLICATES for reason in refused)
+    counted = len(judged.accepted) + len(refused)
+    eligible = counted - repeating
+    figures |= {"made": float(judged.made), "judged": float(counted), "eligible": float(eligible)}
+    if counted:
+        figures["duplicates"] = round(repeating / counted, 4)
+    if eligible:
+        figures["acceptance"] = round(len(judged.accepted) / eligible, 4)
+    if judged.repeats is not None:
+        figures["repeats"] = judged.repeats
+    return figures
 
 
 def commit_shard(

@@ -5,9 +5,9 @@ Parts of the name count from four letters on, unless the passage itself uses the
 
 from __future__ import annotations
 
-from jupiter.curator import wording
 from jupiter.curator.candidate import Candidate
 from jupiter.curator.filters.base import KEPT, Filter, Verdict
+from jupiter.overlap import wording
 
 PART_CHARS_MIN = 4
 

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
 from jupiter.config.sections import CuratorSection
-from jupiter.curator.benchmark import ForbiddenTexts
 from jupiter.curator.candidate import Candidate
 from jupiter.curator.corpus import Corpus
 from jupiter.curator.history import History
+from jupiter.overlap.forbidden import ForbiddenTexts
 
 __all__ = ["KEPT", "CodeRunner", "Context", "Filter", "Verdict"]
 

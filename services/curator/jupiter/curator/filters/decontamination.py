@@ -1,4 +1,7 @@
-"""Nothing of the frozen benchmark enters a shard; the rule itself is in `benchmark`, real samples pass it too."""
+"""Nothing of the frozen benchmark enters a shard; the rule itself is in `benchmark`, real samples pass it too.
+
+Switched off by `curator.decontaminate`; what then comes in is counted (`shard`).
+"""
 
 from __future__ import annotations
 
@@ -11,5 +14,7 @@ class Decontamination(Filter):
     order = 800
 
     def judge(self, candidate: Candidate) -> Verdict:
+        if not self.context.settings.decontaminate:
+            return KEPT
         reason = self.context.forbidden.overlap(candidate.words, [candidate.signatures, candidate.response_signatures])
         return KEPT if reason is None else Verdict(kept=False, reason=reason)

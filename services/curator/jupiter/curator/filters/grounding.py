@@ -14,9 +14,9 @@ running it; it must only be about the thing: it names what the title names.
 
 from __future__ import annotations
 
-from jupiter.curator import wording
 from jupiter.curator.candidate import Candidate
 from jupiter.curator.filters.base import KEPT, Filter, Verdict
+from jupiter.overlap import wording
 
 QUESTION_SHARE_MIN = 0.3
 """A question may add words of its own (`purpose`, `called`), but must be about the passage."""

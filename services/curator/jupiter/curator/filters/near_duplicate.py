@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from jupiter.curator.candidate import Candidate
 from jupiter.curator.filters.base import KEPT, Context, Filter, Verdict
-from jupiter.curator.signatures import NearDuplicateIndex
+from jupiter.overlap.signatures import NearDuplicateIndex
 
 
 class NearDuplicate(Filter):

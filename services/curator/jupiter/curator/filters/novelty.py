@@ -13,9 +13,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
-from jupiter.curator import wording
 from jupiter.curator.candidate import Candidate
 from jupiter.curator.filters.base import KEPT, Context, Filter, Verdict
+from jupiter.overlap import wording
 
 COPY_ROUGE_MIN = 0.9
 """From here on the sample is the passage again: the real sample says it already, and its repeats are counted."""

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 
-from jupiter.curator import wording
 from jupiter.curator.candidate import Candidate
 from jupiter.curator.filters.base import KEPT, Filter, Verdict
+from jupiter.overlap import wording
 
 COPIED_WORDS = 6
 """A run of so many words shared with the prompt's own wording (its worked examples are short) is no coincidence."""

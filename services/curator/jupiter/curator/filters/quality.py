@@ -7,10 +7,10 @@ rejected sample's figure can be explained; none of them is learned.
 
 from __future__ import annotations
 
-from jupiter.curator import wording
 from jupiter.curator.candidate import Candidate
 from jupiter.curator.filters.base import Filter, Verdict
 from jupiter.curator.filters.grounding import grounded_share, share_found
+from jupiter.overlap import wording
 
 CLAIM_WORDS_FULL = 8
 """A claim of so many words or more has the full score for length; one word has an eighth."""

@@ -11,9 +11,9 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 
-from jupiter.curator import wording
 from jupiter.curator.candidate import Candidate
 from jupiter.curator.filters.base import KEPT, Filter, Verdict
+from jupiter.overlap import wording
 
 DUPLICATE_LINES_SHARE_MAX = 0.3
 TOP_NGRAM_SHARES_MAX = {2: 0.25, 3: 0.22, 4: 0.2}

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import re
 
-from jupiter.curator import wording
 from jupiter.curator.candidate import Candidate
 from jupiter.curator.filters.base import KEPT, Filter, Verdict
+from jupiter.overlap import wording
 
 SYMBOLS_PER_WORD_MAX = 0.1
 SYMBOLS_FREE = 1
