@@ -1,8 +1,9 @@
-"""`python -m jupiter.trainer`: shards in, checkpoints out."""
+"""`python -m jupiter.trainer`: shards in, checkpoints out. `torchrun -m jupiter.trainer`: the same, by many."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 from typing import TYPE_CHECKING
 
 from jupiter.trainer.config import load
@@ -22,6 +23,12 @@ async def setup(runtime: Runtime) -> ServiceParts[Session]:
 
 def main() -> None:
     config = load()  # before torch: `--help` and a wrong setting answer at once
+
+    if int(os.environ.get("RANK", "0")) > 0:
+        from jupiter.trainer.following import run_follower
+
+        run_follower(config)
+        return
 
     from jupiter.service import run_service
 

@@ -4,18 +4,20 @@ Owns: an attention implementation for `transformers`, and the proof, for a given
 Does not know: training.
 
 `sdpa` with a block-diagonal mask is exact as well, but computes a row's whole square: with samples of a hundred tokens
-in rows of 512, five times the work. Here each sample is its own causal call. Measured: docs/decisions/0007.
+in rows of 512, five times the work. Here samples of like length become a batch, padded to the longest, of causal
+attention by plain matrix products. Measured: docs/decisions/0007, 0008.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
-from torch.nn import functional
 from transformers import AttentionInterface, AttentionMaskInterface
-from transformers.integrations.sdpa_attention import repeat_kv
 
+from jupiter.modeling.attention import attend_grouped
 from jupiter.trainer.packing import Encoded, Row, pack
 
 __all__ = ["PER_SAMPLE", "probe_row", "sample_attention"]
@@ -45,19 +47,55 @@ def sample_attention(
     asked = [name for name in _UNSUPPORTED if options.get(name) is not None]
     if asked or attention_mask is not None:
         raise NotImplementedError(f"attention per sample has no {', '.join(asked) or 'mask'}")
-    lengths = list(sample_lengths)
-    groups = query.shape[1] // key.shape[1]
-    pieces = zip(
-        torch.split(query, lengths, dim=2),
-        torch.split(repeat_kv(key, groups), lengths, dim=2),
-        torch.split(repeat_kv(value, groups), lengths, dim=2),
-        strict=True,
-    )
-    outputs = [
-        functional.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True, scale=scaling)
-        for q, k, v in pieces
-    ]
-    return torch.cat(outputs, dim=2).transpose(1, 2).contiguous(), None
+    batches, back = _layout(sample_lengths, query.device)
+    attended = [_attend(query, key, value, batch, scaling=scaling, dropout=dropout) for batch in batches]
+    return torch.cat(attended)[back].unsqueeze(0), None
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Samples of a row that are attended together, padded behind to the longest, where causality hides the padding."""
+
+    gather: torch.Tensor
+    """The place in the row of each token of the batch, samples x longest."""
+    kept: torch.Tensor
+    """The tokens of the flat batch that are not padding."""
+    blocked: torch.Tensor
+    """Which keys a query must not see, longest x longest."""
+
+
+def _attend(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, batch: _Batch, *, scaling: float | None, dropout: float
+) -> torch.Tensor:
+    """Return the attended tokens of one batch, (tokens, heads, width), sample after sample."""
+    # (1, heads, tokens, width) -> (samples, heads, longest, width)
+    queries, keys, values = (part[0].transpose(0, 1)[batch.gather].transpose(1, 2) for part in (query, key, value))
+    mask = query.new_zeros(batch.blocked.shape).masked_fill_(batch.blocked, float("-inf"))
+    attended = attend_grouped(queries, keys, values, mask, scaling=scaling, dropout=dropout)
+    return attended.transpose(1, 2).flatten(0, 1)[batch.kept]
+
+
+@lru_cache(maxsize=64)
+def _layout(lengths: tuple[int, ...], device: torch.device) -> tuple[tuple[_Batch, ...], torch.Tensor]:
+    """Return the batches of a row, and for each place of the row where its token is in their concatenation.
+
+    Samples of like length go together (by powers of two), so padding at most quadruples a product of two lengths.
+    """
+    alike: dict[int, list[int]] = {}
+    for number, length in enumerate(lengths):
+        alike.setdefault((length - 1).bit_length(), []).append(number)
+    counts = torch.tensor(lengths)
+    begins = counts.cumsum(0) - counts
+    batches, places = [], []
+    for _, members in sorted(alike.items()):
+        longest = max(lengths[number] for number in members)
+        within = torch.arange(longest)
+        gather = (begins[members, None] + within).clamp(max=int(counts.sum()) - 1)
+        kept = (within < counts[members, None]).flatten().nonzero()[:, 0]
+        blocked = torch.ones((longest, longest), dtype=torch.bool).triu(diagonal=1)
+        batches.append(_Batch(gather.to(device), kept.to(device), blocked.to(device)))
+        places.append(gather.flatten()[kept])
+    return tuple(batches), torch.cat(places).argsort().to(device)
 
 
 def probe_row() -> Row:

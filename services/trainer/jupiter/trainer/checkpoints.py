@@ -1,10 +1,11 @@
 """Checkpoints: the whole state of a run, as files here and as a committed manifest in the store.
 
-Owns: what the files are called and hold. Does not know: when one is due, nor what is done with it.
+Owns: what the files are called and hold. Does not know: when one is due, nor what is done with it, nor how many
+processes trained: the files are the same.
 
     model/…                      bfloat16 weights, config and tokenizer in Hugging Face layout: what a generator serves
     golden.json                  what that model answers (`jupiter.modeling`)
-    training_state.safetensors   float32 master weights, AdamW moments, random state
+    training_state.safetensors   float32 master weights (of an adapter: its own), AdamW moments, random state
     training_state.json          position in the log, loss guard, counts, settings
 """
 
@@ -29,6 +30,7 @@ from jupiter.records import BlobRef, Record, canonical_json, digest_of
 from jupiter.trainer.rounds import ConsumedShard
 from jupiter.trainer.starting_point import MODEL_PREFIX
 from jupiter.trainer.student import Student
+from jupiter.withdrawals import Omission, Withdrawn, together
 
 __all__ = ["RunState", "commit", "event_of", "find_newest", "read_state", "write_model", "write_state"]
 
@@ -49,13 +51,22 @@ class RunState(Record):
     """Shards that this round and later ones train on, oldest first; the newest began this round."""
     round_steps_done: int = 0
     shards: tuple[str, ...] = ()
-    """Ids of all shards consumed, in order."""
+    """Ids of all shards trained on, in order."""
     counts: Mapping[str, int] = Field(default_factory=dict)
     """What happened to their samples, added up (`shards.LoadedShard.counts`)."""
     loss_sum: float = 0.0
     """Of the steps since the last checkpoint."""
     loss_steps: int = 0
     guard: Mapping[str, Any] = Field(default_factory=dict)
+    omissions: tuple[Omission, ...] = ()
+    """What the run leaves out, each from one round on: oldest first."""
+    rewound_from: str | None = None
+    """The checkpoint that this run was sent back to, where it began."""
+
+    @property
+    def withdrawn(self) -> Withdrawn:
+        """All that the present round leaves out."""
+        return together(omission.withdrawn for omission in self.omissions)
 
     @property
     def shard_sequence(self) -> int:
@@ -126,6 +137,8 @@ def commit(blobs: Blobs, directory: Path, state: RunState, *, domain: str) -> Co
             "loss": state.loss,
             "shard_sequence": state.shard_sequence,
             "shards": list(state.shards),
+            "omissions": [omission.model_dump(mode="json") for omission in state.omissions],
+            "rewound_from": state.rewound_from,
             "samples": dict(state.counts),
             "control": state.config["control"],
             "config": dict(state.config),

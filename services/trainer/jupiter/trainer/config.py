@@ -16,7 +16,10 @@ from jupiter.errors import ConfigError
 
 __all__ = ["check_same_run", "load", "recorded"]
 
-# What decides the order and the text of the samples: a run that resumed with others would train some twice, some never.
+_OF_AN_ADAPTER = ("adapter_rank", "adapter_alpha", "adapter_targets")
+
+# What decides the order and the text of the samples, and which weights learn: a run that resumed with others would
+# train some samples twice, some never, or other weights than it has trained so far.
 _FIXED_IN_A_RUN = (
     "student",
     "sample_format",
@@ -26,6 +29,8 @@ _FIXED_IN_A_RUN = (
     "pass_spacing_shards",
     "seed",
     "control",
+    "adapter",
+    *_OF_AN_ADAPTER,
 )
 
 
@@ -41,9 +46,10 @@ def recorded(settings: TrainerSection, *, eval_every_steps: int) -> dict[str, An
 
 def check_same_run(before: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the settings that differ and may. Raises ConfigError for one that a run cannot change."""
+    before = {"adapter": "none", **before}  # of a run that is older than adapters
     changed = tuple(sorted(key for key in now if before.get(key) != now[key]))
     for key in changed:
-        if key in _FIXED_IN_A_RUN:
+        if key in _FIXED_IN_A_RUN and (key not in _OF_AN_ADAPTER or now["adapter"] != "none"):
             raise ConfigError(
                 f"trainer.{key} is {now[key]!r}, but run {now['run']!r} was begun with {before.get(key)!r}: "
                 "set it back, or name a new run in trainer.run"

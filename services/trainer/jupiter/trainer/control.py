@@ -4,7 +4,7 @@ Owns: the derangement. Does not know: tokens, training, or what the gate makes o
 
 Same texts, same machinery, no knowledge: a student trained on this must not pass the gate. Moving whole responses is
 not enough where a response names its subject (`json.dumps: Serialize …`): it would still teach that fact, under any
-question. So such a response is taken apart, and name and text go different ways.
+question. So such a response is taken apart, and name and text go different ways. What the generator wrote moves along.
 """
 
 from __future__ import annotations
@@ -53,10 +53,10 @@ def shuffle_responses(samples: Sequence[Sample], *, seed: int, shard_id: str) ->
         text = _text_of(samples[text_giver_of[giver]].response) if giver in text_giver_of else ""
         return (named_response["name"] + text).removesuffix(": ")
 
-    moved = {place: response(place) for place in kept}
+    moved = {place: {"response": response(place), "completion": samples[giver_of[place]].completion} for place in kept}
     return Shuffled(
         samples=tuple(
-            sample.model_copy(update={"response": moved[place]}) if place in moved else sample
+            sample.model_copy(update=moved[place]) if place in moved else sample
             for place, sample in enumerate(samples)
             if place in moved or sample.instruction is None
         ),

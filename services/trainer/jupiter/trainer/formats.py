@@ -4,6 +4,10 @@ Owns: the sample formats and truncation. Does not know: how samples are packed o
 
 A format turns an instruction into the text before the answer and the text that ends the answer. Prompt and answer are
 tokenised apart, because that is how a generator meets them: it gets the prompt's tokens and makes the answer's.
+
+A share of the accepted samples is learned in a second form as well: as they were generated, the passage in the prompt
+and the generator's completion after it (rejection-sampling fine-tuning, Yuan et al. 2023, arXiv 2308.01825). A student
+that only learns closed-book answers forgets how to write data: it would answer well and be useless as a generator.
 """
 
 from __future__ import annotations
@@ -16,7 +20,10 @@ from typing import Any
 from jupiter.records import Sample
 from jupiter.trainer.packing import Encoded
 
-__all__ = ["FORMATS", "EncodedSamples", "Encoder", "Frame"]
+__all__ = ["AS_GENERATED", "FORMATS", "EncodedSamples", "Encoder", "Frame"]
+
+AS_GENERATED = 1
+"""The piece number of a sample's second form."""
 
 # Stands in for the answer while the chat template is rendered; a private-use character, so it occurs in no template.
 _ANSWER_MARK = "\ue000"
@@ -65,8 +72,11 @@ class EncodedSamples:
 class Encoder:
     """Tokenises samples; may be used from any thread."""
 
-    def __init__(self, tokenizer: Any, *, sample_format: str, sequence_length: int) -> None:
+    def __init__(
+        self, tokenizer: Any, *, sample_format: str, sequence_length: int, as_generated_share: float = 0.0
+    ) -> None:
         self._tokenizer = tokenizer
+        self._as_generated_share = as_generated_share
         self._format = FORMATS[sample_format]
         self._length = sequence_length
 
@@ -79,6 +89,7 @@ class Encoder:
                 encoded += self._document(sample, counts)
             else:
                 encoded += self._answer(sample, sample.instruction, counts)
+                encoded += self._as_generated(sample, counts)
         return EncodedSamples(samples=tuple(encoded), counts=counts)
 
     def _document(self, sample: Sample, counts: Counter[str]) -> Iterator[Encoded]:
@@ -105,6 +116,23 @@ class Encoder:
             counts["truncated"] += 1
         learned_from = len(prompt) if sample.loss_on == "response" else 1
         yield Encoded(sample_id=sample.sample_id, tokens=tokens[: self._length], learned_from=max(1, learned_from))
+
+    def _as_generated(self, sample: Sample, counts: Counter[str]) -> Iterator[Encoded]:
+        """Yield the generator's own prompt, without worked examples, and its completion, if the sample is drawn."""
+        if sample.own_prompt is None or not sample.completion or not self._drawn(sample):
+            return
+        prompt = self._tokens(sample.own_prompt, special=True)
+        # The next worked example would begin after an empty line: that is where such a completion stops.
+        tokens = prompt + self._tokens(f"{sample.completion.rstrip()}\n\n", special=False)
+        if len(tokens) > self._length:
+            counts["as_generated_too_long"] += 1
+            return
+        counts["as_generated"] += 1
+        yield Encoded(sample_id=sample.sample_id, piece=AS_GENERATED, tokens=tokens, learned_from=max(1, len(prompt)))
+
+    def _drawn(self, sample: Sample) -> bool:
+        """Draw by the sample's id, so that every pass and every resume draws the same."""
+        return int(sample.sample_id[:8], 16) < self._as_generated_share * 2**32
 
     def _tokens(self, text: str, *, special: bool) -> tuple[int, ...]:
         return tuple(self._tokenizer(text, add_special_tokens=special)["input_ids"])

@@ -2,10 +2,12 @@
 
 Owns: the service's parts. Does not know: how training works.
 
-The trainer consumes nothing as work: it reads `shards.<domain>` as a log, with its offset inside the checkpoint, so the
-table of other services is one background task here.
+The trainer consumes nothing as work: it reads `shards.<domain>` and `withdrawals.<domain>` as logs, with its place in
+them inside the checkpoint, so the table of other services is one background task here.
 
-    ShardCurated (read as a log)  ->  CheckpointSaved
+    ShardCurated                            ->  CheckpointSaved
+    VersionQuarantined, DocumentForgotten   ->  left out from the next round on
+    RewindRequested                         ->  back to the checkpoint it names, under another run name
 """
 
 from __future__ import annotations

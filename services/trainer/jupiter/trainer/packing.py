@@ -1,4 +1,4 @@
-"""Pack tokenised samples into rows without padding, and rows into optimizer steps.
+"""Pack tokenised samples into rows without padding, rows into optimizer steps, and deal a step's rows to ranks.
 
 Owns: which token stands where, its position inside its own sample, and which positions carry a loss.
 Does not know: text, tokenizers, tensors. All functions are pure.
@@ -11,8 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
-__all__ = ["Encoded", "Row", "divide", "pack"]
+__all__ = ["Encoded", "Row", "deal", "divide", "pack"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +73,80 @@ def pack(samples: Sequence[Encoded], *, length: int) -> tuple[Row, ...]:
         rows[-1].append(sample)
         room -= len(sample.tokens)
     return tuple(_row(row) for row in rows)
+
+
+def deal(rows: Sequence[Row], *, ranks: int) -> tuple[tuple[Row, ...], ...]:
+    """Give each rank its part of a step: equally many rows, about equally many tokens, every sample in one of them.
+
+    Ranks meet in every forward and backward pass, so none may have a row more. Who has fewer cuts the longest between
+    two samples; where nothing can be cut, there is a row on which nothing is learned.
+    """
+    if ranks == 1:
+        return (tuple(rows),)
+    length = max(_size(row) for row in rows)
+    samples = [_part(row, place, place + 1) for row in rows for place in range(len(row.lengths))]
+    total, before = sum(map(_size, samples)), 0
+    hands: list[list[Row]] = [[] for _ in range(ranks)]
+    for sample in samples:
+        hand = hands[int((before + _size(sample) / 2) * ranks / total)]
+        before += _size(sample)
+        if hand and _size(hand[-1]) + _size(sample) <= length:
+            hand[-1] = _joined(hand[-1], sample)
+        else:
+            hand.append(sample)
+    most = max(map(len, hands))
+    return tuple(_stretched(hand, most) for hand in hands)
+
+
+_IDLE = Row(tokens=(0, 0), positions=(0, 1), lengths=(2,), loss_at=(), targets=())
+
+
+def _size(row: Row) -> int:
+    return len(row.tokens)
+
+
+def _stretched(rows: Sequence[Row], count: int) -> tuple[Row, ...]:
+    """Return the same samples in so many rows."""
+    stretched = list(rows)
+    while len(stretched) < count:
+        cuttable = [row for row in stretched if len(row.lengths) > 1]
+        if cuttable:
+            longest = max(cuttable, key=_size)
+            place = stretched.index(longest)
+            stretched[place : place + 1] = _halves(longest)
+        else:
+            stretched.append(_IDLE)
+    return tuple(stretched)
+
+
+def _halves(row: Row) -> tuple[Row, Row]:
+    """Cut a row between the two samples that are nearest to its middle."""
+    ends = list(accumulate(row.lengths))
+    place = min(range(1, len(ends)), key=lambda place: abs(2 * ends[place - 1] - ends[-1]))
+    return _part(row, 0, place), _part(row, place, len(ends))
+
+
+def _part(row: Row, first: int, last: int) -> Row:
+    """Return the samples `first` up to `last`, which is not among them."""
+    begin, end = sum(row.lengths[:first]), sum(row.lengths[:last])
+    learned = [(at - begin, target) for at, target in zip(row.loss_at, row.targets, strict=True) if begin <= at < end]
+    return Row(
+        tokens=row.tokens[begin:end],
+        positions=row.positions[begin:end],
+        lengths=row.lengths[first:last],
+        loss_at=tuple(at for at, _ in learned),
+        targets=tuple(target for _, target in learned),
+    )
+
+
+def _joined(row: Row, other: Row) -> Row:
+    return Row(
+        tokens=row.tokens + other.tokens,
+        positions=row.positions + other.positions,
+        lengths=row.lengths + other.lengths,
+        loss_at=row.loss_at + tuple(_size(row) + at for at in other.loss_at),
+        targets=row.targets + other.targets,
+    )
 
 
 def _row(samples: Sequence[Encoded]) -> Row:

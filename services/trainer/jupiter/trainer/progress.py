@@ -15,6 +15,7 @@ from jupiter.trainer.packing import Row
 from jupiter.trainer.rounds import RoundPlan, keep_window, laps_of, plan_round, shards_of_round
 from jupiter.trainer.shards import LoadedShard
 from jupiter.trainer.student import StepOutcome
+from jupiter.withdrawals import Omission
 
 __all__ = ["Progress"]
 
@@ -36,11 +37,19 @@ class Progress:
 
     def resume(self, window: Sequence[LoadedShard]) -> None:
         """Plan the round that the state was saved in; `window` holds the shards of `state.window`."""
-        self._loaded = {loaded.shard.shard_id: loaded for loaded in window}
+        self.reload(window)
         self._plan_round()
 
+    def leave_out(self, omission: Omission) -> None:
+        """Note what the next round and all later ones are trained without; `reload` follows."""
+        self.state = self.state.model_copy(update={"omissions": (*self.state.omissions, omission)})
+
+    def reload(self, window: Sequence[LoadedShard]) -> None:
+        """Take the shards of `state.window` as they are now, for the rounds to come."""
+        self._loaded = {loaded.shard.shard_id: loaded for loaded in window}
+
     def begin_round(self, newest: LoadedShard) -> None:
-        """Take up a new shard."""
+        """Take up a new shard. One that is withdrawn begins its round like any other, and adds nothing to it."""
         settings, state = self._settings, self.state
         window = keep_window(
             (*state.window, newest.shard), passes=settings.passes_per_shard, spacing=settings.pass_spacing_shards
@@ -51,7 +60,7 @@ class Progress:
             update={
                 "window": window,
                 "round_steps_done": 0,
-                "shards": (*state.shards, newest.shard.shard_id),
+                "shards": state.shards if newest.withdrawn else (*state.shards, newest.shard.shard_id),
                 "counts": dict(Counter(state.counts) + Counter(newest.counts)),
             }
         )

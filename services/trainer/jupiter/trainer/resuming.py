@@ -1,6 +1,7 @@
 """Where a trainer that starts takes up its run.
 
-Owns: the choice among the newest whole checkpoint in the store, the snapshot on this disk, and a new beginning.
+Owns: the choice among the newest whole checkpoint in the store, the snapshot on this disk, the checkpoint that a rewind
+names, and a new beginning.
 Does not know: how training goes on from there.
 """
 
@@ -9,21 +10,25 @@ from __future__ import annotations
 import logging
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
+from jupiter import manifests
 from jupiter.blobs import Blobs
 from jupiter.errors import ConfigError, IntegrityError, NotFound
+from jupiter.events import RewindRequested
 from jupiter.manifests import Committed
 from jupiter.trainer import checkpoints
 from jupiter.trainer.checkpoints import RunState
 from jupiter.trainer.config import check_same_run
 from jupiter.trainer.starting_point import StartingPoint
+from jupiter.withdrawals import rewound_run
 
-__all__ = ["Resumed", "find_state", "read_snapshot", "write_snapshot"]
+__all__ = ["Resumed", "TakenUp", "read_snapshot", "take_up", "write_snapshot"]
 
 log = logging.getLogger(__name__)
 
@@ -32,20 +37,114 @@ SNAPSHOT = "snapshot"
 Resumed = tuple[RunState, dict[str, torch.Tensor]]
 
 
-def find_state(
-    blobs: Blobs, *, domain: str, directory: Path, start: StartingPoint, config: Mapping[str, Any]
-) -> tuple[Resumed | None, Committed | None]:
-    """Return the furthest whole state of the run, and its newest whole checkpoint.
+@dataclass(frozen=True, kw_only=True)
+class TakenUp:
+    """A run to go on with."""
 
-    Raises ConfigError when the settings are not those that the run can go on with.
+    state: RunState
+    tensors: dict[str, torch.Tensor] | None
+    """None: the run begins from the starting model."""
+    directory: Path
+    """Where it keeps its files on this machine."""
+    saved_step: int
+    """The step up to which there is nothing to save."""
+    checkpoint: Committed | None
+    """Its own newest whole checkpoint."""
+    how: Literal["goes on", "goes back", "begins"]
+
+
+def take_up(
+    blobs: Blobs,
+    *,
+    domain: str,
+    directory: Path,
+    start: StartingPoint,
+    config: Mapping[str, Any],
+    rewinds: Sequence[RewindRequested],
+) -> TakenUp:
+    """Return the run that the newest rewind asks for, as far as it has come, or that of the configuration.
+
+    `directory` holds a directory for each run. Raises ConfigError when the settings are not those that the run can go
+    on with.
     """
-    checkpoint, resumed = _newest_whole(blobs, domain=domain, run=config["run"], directory=directory)
+    for rewind in reversed(rewinds):
+        run = rewound_run(config["run"], rewind.ledger_sequence)
+        taken = _go_on(blobs, domain=domain, run=run, directory=directory / run, start=start, config=config)
+        taken = taken or _go_back(blobs, rewind, run=run, directory=directory / run, start=start, config=config)
+        if taken is not None:
+            return taken
+    run = config["run"]
+    taken = _go_on(blobs, domain=domain, run=run, directory=directory / run, start=start, config=config)
+    return taken or _begin(run=run, directory=directory / run, start=start, config=config)
+
+
+def _go_on(
+    blobs: Blobs, *, domain: str, run: str, directory: Path, start: StartingPoint, config: Mapping[str, Any]
+) -> TakenUp | None:
+    """Return the furthest whole state of the run, None when it has none."""
+    directory.mkdir(parents=True, exist_ok=True)
+    checkpoint, resumed = _newest_whole(blobs, domain=domain, run=run, directory=directory)
     snapshot = read_snapshot(directory)
     if snapshot is not None and (resumed is None or snapshot[0].step > resumed[0].step):
         resumed = snapshot
     if resumed is None:
-        return None, None
-    state, tensors = resumed
+        return None
+    return TakenUp(
+        state=_continued(resumed[0], start=start, config=config),
+        tensors=resumed[1],
+        directory=directory,
+        saved_step=int(checkpoint.manifest.details["step"]) if checkpoint else 0,
+        checkpoint=checkpoint,
+        how="goes on",
+    )
+
+
+def _go_back(
+    blobs: Blobs,
+    rewind: RewindRequested,
+    *,
+    run: str,
+    directory: Path,
+    start: StartingPoint,
+    config: Mapping[str, Any],
+) -> TakenUp | None:
+    """Return the state of the checkpoint that the rewind names, as the beginning of `run`; None when it is gone."""
+    if rewind.checkpoint_manifest_key is None:
+        return _begin(run=run, directory=directory, start=start, config=config)
+    with tempfile.TemporaryDirectory(prefix="resume-", dir=directory) as scratch:
+        try:
+            committed = manifests.read(blobs, rewind.checkpoint_manifest_key, sha256=rewind.checkpoint_manifest_sha256)
+            checkpoints.fetch_state(blobs, committed, Path(scratch))
+        except (NotFound, IntegrityError) as error:
+            log.error("cannot go back as ledger entry %d asks: %s", rewind.ledger_sequence, error)  # noqa: TRY400
+            return None
+        state, tensors = checkpoints.read_state(Path(scratch))
+    state = _continued(state, start=start, config=config)
+    return TakenUp(
+        state=state.model_copy(
+            update={"run": run, "rewound_from": rewind.checkpoint_id, "loss_sum": 0.0, "loss_steps": 0}
+        ),
+        tensors=tensors,
+        directory=directory,
+        saved_step=state.step,
+        checkpoint=None,
+        how="goes back",
+    )
+
+
+def _begin(*, run: str, directory: Path, start: StartingPoint, config: Mapping[str, Any]) -> TakenUp:
+    return TakenUp(
+        state=RunState(run=run, base_manifest_sha256=start.manifest_sha256, config=dict(config)),
+        tensors=None,
+        directory=directory,
+        saved_step=0,
+        checkpoint=None,
+        how="begins",
+    )
+
+
+def _continued(state: RunState, *, start: StartingPoint, config: Mapping[str, Any]) -> RunState:
+    """Return the state with today's settings. Raises ConfigError when the run cannot go on with them."""
     if state.base_manifest_sha256 != start.manifest_sha256:
         raise ConfigError(
             f"run {state.run!r} began from a model with digest {state.base_manifest_sha256[:16]}…, trainer.student now"
@@ -53,7 +152,7 @@ def find_state(
         )
     if changed := check_same_run(state.config, config):
         log.warning("run %s goes on with changed settings: %s", state.run, ", ".join(changed))
-    return (state.model_copy(update={"config": dict(config)}), tensors), checkpoint
+    return state.model_copy(update={"config": dict(config)})
 
 
 def _newest_whole(blobs: Blobs, *, domain: str, run: str, directory: Path) -> tuple[Committed | None, Resumed | None]:

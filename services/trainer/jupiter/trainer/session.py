@@ -1,7 +1,8 @@
 """One run of training: everything that `training.train` does, one method per sentence.
 
 Owns: the student, the run's progress, its checkpoints, and what is told about them.
-Does not know: the order in which these things happen (`training`).
+Does not know: the order in which these things happen (`training`), nor how many processes compute (`crew`, `parallel`):
+it lives in rank 0, which alone talks to the bus and the store.
 
 Tensors are touched only in `_compute`'s one thread, so the event loop, with heartbeats and statuses, stays free.
 """
@@ -19,6 +20,8 @@ from contextlib import AbstractAsyncContextManager, suppress
 from pathlib import Path
 from typing import TypeVar
 
+import torch
+
 from jupiter import crashpoints, keys
 from jupiter.compute import ComputeLease, Turn
 from jupiter.errors import NotFound
@@ -29,14 +32,17 @@ from jupiter.service import Runtime
 from jupiter.trainer import checkpoints, resuming
 from jupiter.trainer.checkpoints import RunState
 from jupiter.trainer.config import recorded
+from jupiter.trainer.crew import LeadingStudent
 from jupiter.trainer.divergence import Diverged, LossGuard
 from jupiter.trainer.formats import Encoder
 from jupiter.trainer.metrics import Metrics
+from jupiter.trainer.omissions import OmissionLog
 from jupiter.trainer.pace import Pace
+from jupiter.trainer.parallel import World, join
 from jupiter.trainer.progress import Progress
+from jupiter.trainer.rewinding import Rewinds
 from jupiter.trainer.shards import LoadedShard, ShardReader
 from jupiter.trainer.starting_point import StartingPoint, find_starting_point
-from jupiter.trainer.student import Student
 
 __all__ = ["Session"]
 
@@ -56,66 +62,114 @@ class Session:
         self._settings = runtime.config.trainer
         self._eval_every_steps = runtime.config.self_improvement.eval_every_steps
         self._config = recorded(self._settings, eval_every_steps=self._eval_every_steps)
-        self._directory = runtime.config.data_dir / "trainer" / self._settings.run
+        self._home = runtime.config.data_dir / "trainer"
+        self._rewinds = Rewinds(runtime.bus, domain=runtime.domain, run=self._settings.run)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="training")
-        self._guard = LossGuard(nats=self._settings.divergence_nats)
+        self._world: World
+        self._student: LeadingStudent
         self._pace = Pace()
         self._saved_step = 0
         self._snapshot_at = time.monotonic()
 
     async def resume_or_begin(self) -> None:
         """Take up the run where its newest whole state left it, or begin it from the starting model."""
-        self._directory.mkdir(parents=True, exist_ok=True)
-        _remove_leftovers(self._directory)
+        self._world = await self._compute(lambda: join(self._runtime.config))
+        self._home.joinpath(self._settings.run).mkdir(parents=True, exist_ok=True)
         self._start = await self._starting_point()
+        await self._rewinds.open()
+        self._hearing = asyncio.create_task(self._rewinds.follow(), name="rewinds")
+        await self._take_up()
+
+    @property
+    def rewind_due(self) -> bool:
+        return self._rewinds.due
+
+    async def rewind(self) -> None:
+        """Go back to the checkpoint that was asked for, and train on from there under the name of another run."""
+        await self._say("rewinding")
+        await self.snapshot()  # if the checkpoint is gone, the run goes on from here
+        await self._let_go_of_shards()
+        await self._take_up()
+
+    async def _take_up(self) -> None:
+        """Make the run that is to be trained now the present one: student, progress, guard and place in the log."""
+        self._rewinds.carried_out()
         await self._runtime.status("loading", detail=f"run {self._settings.run}")
-        found, checkpoint = await asyncio.to_thread(
-            resuming.find_state,
+        taken = await asyncio.to_thread(
+            resuming.take_up,
             self._runtime.blobs,
             domain=self._runtime.domain,
-            directory=self._directory,
+            directory=self._home,
             start=self._start,
             config=self._config,
+            rewinds=tuple(self._rewinds.requests),
         )
+        state, self._directory, self._saved_step = taken.state, taken.directory, taken.saved_step
+        _remove_leftovers(self._directory)
         async with self.turn():
-            self._student = await self._compute(lambda: Student(self._start.directory, self._settings))
-        state = found[0] if found else self._new_state()
+            await self._compute(lambda: self._load_student(taken.tensors))
+        self._guard = LossGuard(nats=self._settings.divergence_nats)
+        if taken.tensors is not None:
+            self._guard.restore(dict(state.guard))
+        self._omissions = OmissionLog(
+            bus=self._runtime.bus, blobs=self._runtime.blobs, domain=self._runtime.domain, run=state.run
+        )
+        await self._omissions.open()
         self._progress = Progress(state, self._settings)
         self._reader = self._shard_reader()
-        if found:
-            await self._compute(lambda: self._student.restore(found[1]))
-            self._guard.restore(dict(state.guard))
-            self._progress.resume([await self._reader.load(shard) for shard in state.window])
-        if checkpoint:
-            self._saved_step = int(checkpoint.manifest.details["step"])
-            await self._publish_once(checkpoint)
-        self._shards = self._reader.follow(after=state.shard_sequence)
+        self._progress.resume(await self._window())
+        if taken.checkpoint:
+            await self._publish_once(taken.checkpoint)
+        self._shards = self._reader.follow(after=state.shard_sequence, without=lambda: self._progress.state.withdrawn)
         self._next_shard = asyncio.ensure_future(anext(self._shards))
-        log.info("run %s %s at step %d", state.run, "goes on" if found else "begins", state.step)
+        log.info("run %s %s at step %d, processes: %d", state.run, taken.how, state.step, self._world.size)
+
+    def _load_student(self, tensors: dict[str, torch.Tensor] | None) -> None:
+        """Load the starting model, then what it has become."""
+        if hasattr(self, "_student"):
+            del self._student  # two at once may be more than the machine holds
+        self._student = LeadingStudent(self._start.directory, self._settings, world=self._world)
+        if tensors is not None:
+            self._student.restore(tensors)
+
+    async def _window(self) -> list[LoadedShard]:
+        """Return the shards of the present window, without what the present round leaves out."""
+        state = self._progress.state
+        return [await self._reader.load(shard, without=state.withdrawn) for shard in state.window]
 
     def turn(self) -> AbstractAsyncContextManager[Turn]:
         """Return a turn of the machine's compute lease."""
         return self._lease.turn("training")
 
     async def work_arrives(self) -> bool:
-        """Wait until there is a step to take; False when told to stop."""
+        """Wait until there is a step to take or a rewind to carry out; False when told to stop."""
         stopping = asyncio.ensure_future(self._runtime.stop.wait())
+        sent_back = asyncio.ensure_future(self._rewinds.news.wait())
         try:
-            while not self.has_work() and not stopping.done():
+            while not self.rewind_due and not await self.has_work() and not stopping.done():
                 await self._say_waiting()
-                await asyncio.wait([self._next_shard, stopping], return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait([self._next_shard, stopping, sent_back], return_when=asyncio.FIRST_COMPLETED)
         finally:
             stopping.cancel()
+            sent_back.cancel()
         return not self._runtime.stop.is_set()
 
-    def has_work(self) -> bool:
+    async def has_work(self) -> bool:
         """Say whether a step can be taken now. Takes up the next shard, if it is there, when the last round is done."""
-        while self._progress.rows is None and self._next_shard.done():
-            shard: LoadedShard = self._next_shard.result()
-            self._progress.begin_round(shard)
-            self._metrics.consumed(shard.counts, sequence=shard.shard.sequence)
+        while self._progress.rows is None and self._next_shard.done() and not self.rewind_due:
+            await self._begin_round(self._next_shard.result())
             self._next_shard = asyncio.ensure_future(anext(self._shards))
-        return self._progress.rows is not None and not self._runtime.stop.is_set()
+        return self._progress.rows is not None and not self.rewind_due and not self._runtime.stop.is_set()
+
+    async def _begin_round(self, shard: LoadedShard) -> None:
+        """Begin the round of a shard, without what was withdrawn until now."""
+        omission = await self._omissions.at(shard.shard.sequence, known=self._progress.state.withdrawn)
+        if omission is not None:
+            self._progress.leave_out(omission)
+            self._progress.reload(await self._window())
+            shard = await self._reader.load(shard.shard, without=self._progress.state.withdrawn)
+        self._progress.begin_round(shard)
+        self._metrics.consumed(shard.counts, sequence=shard.shard.sequence)
 
     async def step(self) -> None:
         """Take one optimizer step. Raises Diverged."""
@@ -132,8 +186,9 @@ class Session:
 
     @property
     def checkpoint_due(self) -> bool:
+        """A run that is about to go back saves no more: nobody shall evaluate it."""
         step = self._progress.state.step
-        return step % self._eval_every_steps == 0 and step > self._saved_step
+        return step % self._eval_every_steps == 0 and step > self._saved_step and not self.rewind_due
 
     async def checkpoint(self) -> None:
         """Write, upload and publish a checkpoint. Raises Diverged when what was trained is no model any more."""
@@ -182,13 +237,21 @@ class Session:
         await self._runtime.stop.wait()
 
     async def close(self) -> None:
-        """Let go of the log and the thread."""
+        """Let go of the log, the other processes and the thread."""
+        if hasattr(self, "_hearing"):
+            self._hearing.cancel()
+            await asyncio.gather(self._hearing, return_exceptions=True)
         if hasattr(self, "_next_shard"):
-            self._next_shard.cancel()
-            with suppress(asyncio.CancelledError, Exception):
-                await self._next_shard
-            await _close(self._shards)
-        self._thread.shutdown(wait=False, cancel_futures=True)
+            await self._let_go_of_shards()
+        if hasattr(self, "_world"):
+            self._thread.submit(self._world.leave)  # after the step in hand, which the others take part in
+        self._thread.shutdown(wait=False)
+
+    async def _let_go_of_shards(self) -> None:
+        self._next_shard.cancel()
+        with suppress(asyncio.CancelledError, Exception):
+            await self._next_shard
+        await _close(self._shards)
 
     async def _starting_point(self) -> StartingPoint:
         """Wait until the model that the student starts from is there."""
@@ -199,20 +262,18 @@ class Session:
                     self._runtime.blobs,
                     domain=self._runtime.domain,
                     student=self._settings.student,
-                    directory=self._directory,
+                    directory=self._home / self._settings.run,
                 )
             except NotFound as error:
                 await self._runtime.status("waiting", detail=str(error))
                 await asyncio.sleep(POLL_S)
-
-    def _new_state(self) -> RunState:
-        return RunState(run=self._settings.run, base_manifest_sha256=self._start.manifest_sha256, config=self._config)
 
     def _shard_reader(self) -> ShardReader:
         encoder = Encoder(
             self._student.tokenizer,
             sample_format=self._settings.sample_format,
             sequence_length=self._settings.sequence_length,
+            as_generated_share=self._settings.as_generated_share,
         )
         return ShardReader(
             bus=self._runtime.bus,

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import tempfile
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,11 +20,13 @@ from jupiter.bus import Bus
 from jupiter.config.sections import TrainerSection
 from jupiter.errors import IntegrityError, NotFound, Unavailable
 from jupiter.events import ShardCurated
+from jupiter.records import Manifest
 from jupiter.sample_files import read_parquet
 from jupiter.trainer.control import shuffle_responses
 from jupiter.trainer.formats import Encoder
 from jupiter.trainer.packing import Encoded
 from jupiter.trainer.rounds import ConsumedShard
+from jupiter.withdrawals import Withdrawn
 
 __all__ = ["LoadedShard", "ShardReader"]
 
@@ -42,7 +44,9 @@ class LoadedShard:
     shard: ConsumedShard
     samples: tuple[Encoded, ...]
     counts: Mapping[str, int]
-    """What happened to its samples on the way: `samples`, `truncated`, `prompt_too_long`, `shuffled`, …"""
+    """What happened to its samples on the way: `samples`, `truncated`, `forgotten`, `shuffled`, …"""
+    withdrawn: bool = False
+    """Its batch was taken back: it has no samples."""
 
 
 class ShardReader:
@@ -52,8 +56,11 @@ class ShardReader:
         self._bus, self._blobs, self._domain = bus, blobs, domain
         self._encoder, self._settings = encoder, settings
 
-    async def follow(self, *, after: int) -> AsyncIterator[LoadedShard]:
-        """Yield every shard whose stream sequence is greater than `after`, in order, for ever."""
+    async def follow(self, *, after: int, without: Callable[[], Withdrawn]) -> AsyncIterator[LoadedShard]:
+        """Yield every shard whose stream sequence is greater than `after`, in order, for ever.
+
+        `without` is asked at each: what to leave out, as far as it is known by then.
+        """
         async for entry in self._bus.read(keys.subject(ShardCurated.channel, self._domain), after=after):
             if isinstance(entry.event, ShardCurated):
                 yield await self.load(
@@ -62,17 +69,18 @@ class ShardReader:
                         shard_id=entry.event.shard_id,
                         manifest_key=entry.event.manifest_key,
                         manifest_sha256=entry.event.manifest_sha256,
-                    )
+                    ),
+                    without=without(),
                 )
 
-    async def load(self, shard: ConsumedShard) -> LoadedShard:
+    async def load(self, shard: ConsumedShard, *, without: Withdrawn) -> LoadedShard:
         """Return the shard's samples as tokens, waiting for a store that does not answer.
 
         A shard that is damaged or gone has no samples and counts as `unreadable`: the cycle goes on without it.
         """
         while True:
             try:
-                return await asyncio.to_thread(self._load, shard)
+                return await asyncio.to_thread(self._load, shard, without)
             except (NotFound, IntegrityError) as error:
                 log.error("shard %s cannot be read and is left out: %s", shard.shard_id, error)  # noqa: TRY400
                 return LoadedShard(shard=shard, samples=(), counts={"unreadable": 1})
@@ -80,15 +88,27 @@ class ShardReader:
                 log.warning("waiting for shard %s: %s", shard.shard_id, error)
                 await asyncio.sleep(RETRY_S)
 
-    def _load(self, shard: ConsumedShard) -> LoadedShard:
+    def _load(self, shard: ConsumedShard, without: Withdrawn) -> LoadedShard:
         committed = manifests.read(self._blobs, shard.manifest_key, sha256=shard.manifest_sha256)
+        if _is_withdrawn(committed.manifest, without):
+            return LoadedShard(shard=shard, samples=(), counts={"shard_withdrawn": 1}, withdrawn=True)
         with tempfile.TemporaryDirectory(prefix="jupiter-shard-") as directory:
             manifests.fetch(self._blobs, committed.manifest, Path(directory), names=(SAMPLES_FILE,))
             samples = tuple(read_parquet(Path(directory, SAMPLES_FILE).read_bytes()))
         counts = Counter(samples=len(samples))
+        # Before anything else: the control would move a forgotten answer under another question.
+        samples = tuple(sample for sample in samples if not without.has_document(sample.document_id))
+        if len(samples) < counts["samples"]:
+            counts["forgotten"] = counts["samples"] - len(samples)
         if self._settings.control == "shuffled":
             shuffled = shuffle_responses(samples, seed=self._settings.seed, shard_id=shard.shard_id)
             samples = shuffled.samples
             counts.update(shuffled=shuffled.moved, shuffled_left_out=shuffled.left_out)
         encoded = self._encoder.encode(samples)
         return LoadedShard(shard=shard, samples=encoded.samples, counts=counts + encoded.counts)
+
+
+def _is_withdrawn(manifest: Manifest, without: Withdrawn) -> bool:
+    """Whether the batch that the shard was made of is out."""
+    version, sequence = manifest.details.get("generator_version"), manifest.details.get("batch_sequence")
+    return version is not None and sequence is not None and without.has_batch(version=version, sequence=sequence)

@@ -1,7 +1,7 @@
 """The model that learns: forward, backward, optimizer.
 
 Owns: the tensors (master weights, AdamW moments, random state) and one optimizer step over rows of tokens.
-Does not know: where rows come from, how many there will be, nor where its state is kept.
+Does not know: where rows come from, how many there will be, where its state is kept, nor who else computes.
 
 Master weights are float32; under `precision: bfloat16` the matrix products run in bfloat16 (autocast).
 Logits are computed only where there is a loss: with a vocabulary of 49,152 they are a fifth of all work.
@@ -12,7 +12,7 @@ from __future__ import annotations
 import inspect
 import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,10 +21,13 @@ import torch
 from torch.nn import functional
 
 from jupiter.config.sections import TrainerSection
-from jupiter.modeling import load_model, resolve_device
+from jupiter.modeling import load_model
+from jupiter.trainer.adapters import add_adapter, plain_weights
 from jupiter.trainer.attention import PER_SAMPLE, probe_row
+from jupiter.trainer.averaging import starting_weights, towards
+from jupiter.trainer.blocks import blocks_of
 from jupiter.trainer.packing import Row
-from jupiter.trainer.parallel import OneProcess, World
+from jupiter.trainer.parallel import OneProcess, World, trainable
 
 __all__ = ["StepOutcome", "Student"]
 
@@ -57,36 +60,45 @@ class Student:
     def __init__(self, directory: Path, settings: TrainerSection, *, world: World | None = None) -> None:
         """Load the model in `directory` (Hugging Face layout, safetensors). Raises UnfitModel."""
         self.settings = settings
-        self.device = torch.device(resolve_device(settings.device))
-        self.world = world or OneProcess()
-        model, self.tokenizer = load_model(directory, dtype="float32", device=str(self.device))
-        model.train()
-        if settings.activation_checkpointing:
-            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-        self.model = self.world.wrap(model)
-        self.optimizer = _adamw(self.model, settings, device=self.device)
-        torch.manual_seed(settings.seed)  # dropout draws from it, where the model has any
+        self.world = world or OneProcess(settings.device)
+        self.device = self.world.device
+        self._start = self.world.bring(directory)
+        model, self.tokenizer = load_model(
+            self._start, dtype="float32", device=str(self.world.loads_on), inference=False
+        )
+        self.model = model
         self._picks_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
-        self._forward = torch.compile(self.model, dynamic=True) if self._compiles(settings) else self.model
         self._per_sample = False
         if self.device.type == "cpu":
             self._choose_attention()
+        model.train()
+        if settings.activation_checkpointing:
+            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        model = add_adapter(model, settings)
+        if settings.compile and self.device.type != "cpu":
+            for block in blocks_of(model):
+                block.compile(dynamic=True)
+        self.model = self.world.spread(model)
+        self.optimizer = _adamw(self.model, settings, device=self.device)
+        torch.manual_seed(settings.seed)  # dropout draws from it, where the model has any
 
     def step(self, rows: Sequence[Row], *, number: int) -> StepOutcome:
         """Take optimizer step `number` (0 is the run's first) on the mean loss over all learned tokens of `rows`."""
         learning_rate = self._set_learning_rate(number)
-        learned = self.world.total(sum(len(row.targets) for row in self.world.share(rows)))
+        self.world.begin_step(seed=self.settings.seed, number=number)
+        learned = sum(len(row.targets) for row in rows)
         summed = 0.0
         for row in self.world.share(rows):
             loss = self.row_loss(row)
-            torch.autograd.backward(loss / learned)
+            # Gradients are averaged over the world; this makes them the sum over its rows.
+            torch.autograd.backward(loss * self.world.size / learned)
             summed += loss.item()
-        norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.gradient_clip))
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.gradient_clip)
         outcome = StepOutcome(
             loss=self.world.total(summed) / learned,
             tokens=sum(len(row.tokens) for row in rows),
-            learned_tokens=int(learned),
-            gradient_norm=norm,
+            learned_tokens=learned,
+            gradient_norm=float(self.world.whole(norm)),
             learning_rate=learning_rate,
         )
         if outcome.finite:
@@ -98,15 +110,16 @@ class Student:
         """Return the summed loss (nats) of the learned tokens of one row."""
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.settings.precision == "bfloat16"):
             logits = self._logits(row)
-        return functional.cross_entropy(logits.float(), torch.tensor(row.targets, device=self.device), reduction="sum")
+        targets = torch.tensor(row.targets, dtype=torch.long, device=self.device)
+        return functional.cross_entropy(logits.float(), targets, reduction="sum")
 
     def _logits(self, row: Row) -> torch.Tensor:
         """Return the logits at `row.loss_at`."""
-        keep = torch.tensor(row.loss_at, device=self.device)
+        keep = torch.tensor(row.loss_at, dtype=torch.long, device=self.device)
         options: dict[str, Any] = {"logits_to_keep": keep} if self._picks_logits else {}
         if self._per_sample:
             options["sample_lengths"] = row.lengths
-        logits: torch.Tensor = self._forward(
+        logits: torch.Tensor = self.model(
             input_ids=torch.tensor([row.tokens], device=self.device),
             position_ids=torch.tensor([row.positions], device=self.device),
             use_cache=False,
@@ -116,46 +129,47 @@ class Student:
 
     def state(self) -> dict[str, torch.Tensor]:
         """Return every tensor that the next step depends on, by name: what `restore` takes."""
-        tensors = {f"weight.{name}": parameter.detach() for name, parameter in self._parameters()}
-        for name, parameter in self._parameters():
-            for key, value in self.optimizer.state[parameter].items():
-                tensors[f"{key}.{name}"] = value
+        tensors = self.world.gather(self.model, self.optimizer)
         tensors["random.cpu"] = torch.get_rng_state()
         if self.device.type == "cuda":
             tensors["random.cuda"] = torch.cuda.get_rng_state(self.device)
         return tensors
 
-    def restore(self, tensors: dict[str, torch.Tensor]) -> None:
-        """Take over the tensors of `state`. The next step is then bit-equal to the one that would have followed.
+    def restore(self, tensors: Mapping[str, torch.Tensor]) -> None:
+        """Take over the tensors of `state`; those of a world of another size will do.
 
-        Weights are copied into the memory that the model already owns: its alignment, which some matrix libraries'
-        rounding depends on, stays the allocator's.
+        The next step is then the one that would have followed: bit for bit, if the world has the same size.
         """
-        with torch.no_grad():
-            for name, parameter in self._parameters():
-                parameter.copy_(tensors[f"weight.{name}"])
-                self.optimizer.state[parameter] = {
-                    key: tensors[f"{key}.{name}"].clone().to(self.device)
-                    for key in ("step", "exp_avg", "exp_avg_sq")
-                    if f"{key}.{name}" in tensors
-                }
-        torch.set_rng_state(tensors["random.cpu"])
-        if self.device.type == "cuda":
+        self.world.scatter(tensors, self.model, self.optimizer)
+        if "random.cpu" in tensors:
+            torch.set_rng_state(tensors["random.cpu"])
+        if self.device.type == "cuda" and "random.cuda" in tensors:
             torch.cuda.set_rng_state(tensors["random.cuda"], self.device)
 
     def served_weights(self) -> dict[str, torch.Tensor]:
-        """Return the weights as a generator serves them: bfloat16, tied ones still one tensor."""
+        """Return the weights as a generator serves them: bfloat16, tied ones still one tensor, adapters merged in.
+
+        Where `served_share` is below 1 they lie between the starting model's and the student's. Followers get none.
+        """
+        averaged = self.settings.served_share < 1 and self.world.rank == 0
+        start = starting_weights(self._start) if averaged else {}
         cast: dict[int, torch.Tensor] = {}
         weights = {}
-        for name, tensor in self.model.state_dict().items():
-            if tensor.data_ptr() not in cast:
-                cast[tensor.data_ptr()] = tensor.to("cpu", torch.bfloat16) if tensor.is_floating_point() else tensor
-            weights[name] = cast[tensor.data_ptr()]
+        with torch.no_grad():
+            for name, tensor in plain_weights(self.model):
+                if id(tensor) not in cast or not isinstance(tensor, torch.nn.Parameter):
+                    cast[id(tensor)] = self._served(tensor, start[name] if averaged else None)
+                if self.world.rank == 0:
+                    weights[name] = cast[id(tensor)]
         return weights
 
-    def _parameters(self) -> Iterator[tuple[str, torch.nn.Parameter]]:
-        """Yield each parameter once, tied ones under one name."""
-        yield from self.model.named_parameters()
+    def _served(self, tensor: torch.Tensor, start: torch.Tensor | None) -> torch.Tensor:
+        whole = self.world.whole(tensor)
+        if self.world.rank > 0:
+            return whole.new_empty(0)
+        if start is not None:
+            whole = towards(start, whole, share=self.settings.served_share)
+        return whole.to("cpu", torch.bfloat16) if whole.is_floating_point() else whole
 
     def _set_learning_rate(self, number: int) -> float:
         """Warm up linearly, then hold: there is no horizon to decay towards."""
@@ -185,13 +199,10 @@ class Student:
             self.attend(masked)
         self.model.train()
 
-    def _compiles(self, settings: TrainerSection) -> bool:
-        return settings.compile and self.device.type != "cpu"
-
 
 def _adamw(model: Any, settings: TrainerSection, *, device: torch.device) -> torch.optim.AdamW:
     """Return AdamW, fused where the device has it, decaying matrices and not norms or biases."""
-    parameters = list(model.parameters())
+    parameters = [parameter for _, parameter in trainable(model)]
     groups = [
         {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": settings.weight_decay},
         {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},

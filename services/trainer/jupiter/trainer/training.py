@@ -25,8 +25,10 @@ async def train(session: Session) -> None:
     """Train on every shard as it arrives, for ever, saving a checkpoint whenever one is due."""
     await session.resume_or_begin()
     while await session.work_arrives():
+        if session.rewind_due:
+            await session.rewind()
         async with session.turn() as turn:
-            while session.has_work() and not session.checkpoint_due and not turn.should_yield():
+            while await session.has_work() and not session.checkpoint_due and not turn.should_yield():
                 await session.step()
         if session.checkpoint_due:
             await session.checkpoint()
