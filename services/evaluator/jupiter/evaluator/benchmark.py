@@ -8,14 +8,14 @@ from __future__ import annotations
 import math
 import random
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from jupiter.evaluator.health import Band, band_of
 from jupiter.evaluator.items import Corpus, Dimension, Half, Item, ItemKind, item_kinds
 from jupiter.evaluator.items.passages import passages
 from jupiter.records import Record, digest_of
 
-__all__ = ["DIMENSION_WEIGHTS", "Benchmark", "BenchmarkTooSmallError", "build_benchmark"]
+__all__ = ["DIMENSION_WEIGHTS", "HALVES", "Benchmark", "BenchmarkTooSmallError", "build_benchmark"]
 
 DIMENSION_WEIGHTS: Mapping[Dimension, float] = {"accuracy": 0.40, "coherence": 0.30, "knowledge": 0.30}
 """The customer's composite; items are shared out likewise."""
@@ -26,7 +26,10 @@ CLUSTER_SHARE_MAX = 0.12
 CLUSTER_ITEMS_MIN = 4
 """A group may always give so many, however small the kind."""
 HALVES: tuple[Half, Half] = ("confirmation", "development")
-"""The confirmation half first: it decides, so an odd item is its own."""
+"""The confirmation half first: it has the last word, so an odd item is its own."""
+TURNS: tuple[Half, ...] = ("confirmation", "development", "confirmation", "confirmation")
+"""Which half the next item is for: three in four are sealed. The development half only screens, the sealed one must
+prove at ever smaller levels (docs/decisions/0011)."""
 
 
 class BenchmarkTooSmallError(ValueError):
@@ -46,6 +49,10 @@ class Benchmark(Record):
     @property
     def digest(self) -> str:
         return digest_of(self.model_dump(mode="json"))
+
+    def half(self, half: Half) -> tuple[Item, ...]:
+        """Return the items of one half: development, asked at every look, or confirmation, which stays sealed."""
+        return tuple(item for item in self.items if item.half == half)
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Return dimension to kind to number of items."""
@@ -76,13 +83,13 @@ def _unique(candidates: Sequence[Item]) -> list[Item]:
 
 
 def _select(candidates: Sequence[Item], wanted: int) -> list[Item]:
-    """Take `wanted` items, half from each half where possible, no cluster above its cap."""
+    """Take `wanted` items, shared among the halves by TURNS where possible, no cluster above its cap."""
     cap = max(CLUSTER_ITEMS_MIN, math.ceil(CLUSTER_SHARE_MAX * wanted))
     taken: list[Item] = []
     per_cluster: Counter[str] = Counter()
     queues = {half: [item for item in candidates if item.half == half] for half in HALVES}
     while len(taken) < wanted and any(queues.values()):
-        for half in HALVES:
+        for half in TURNS:
             while queues[half]:
                 item = queues[half].pop(0)
                 if per_cluster[item.cluster] < cap:
@@ -111,15 +118,37 @@ def _dimension_items(kinds: Sequence[ItemKind], pools: Mapping[str, Sequence[Ite
     return [item for kind in kinds for item in chosen[kind.name]][:wanted]
 
 
+def _nothing_of(dimension: Dimension, tried: Sequence[str], corpus: Corpus, only_kinds: Sequence[str]) -> str:
+    """Say what was there, what was tried on it, and what would help."""
+    seen = ", ".join(f"{count} {kind}" for kind, count in sorted(Counter(doc.kind for doc in corpus.held_out).items()))
+    others = sorted(name for name, kind in item_kinds().items() if kind.dimension == dimension and name not in tried)
+    allow = f", or let benchmark_kinds of the domain name {' or '.join(others)} too" if only_kinds and others else ""
+    return (
+        f"no {dimension} item can be made from {len(corpus.held_out)} held-out documents ({seen or 'none'}) by "
+        f"{', '.join(tried) or 'no kind of item'}; publish held-out reference entries (kind api), examples "
+        f"(kind example) or more prose in paragraphs of several sentences (kind text){allow}"
+    )
+
+
 def build_benchmark(
-    corpus: Corpus, *, domain: str, samples: int, seed: int, only_kinds: Sequence[str] = ()
+    corpus: Corpus,
+    *,
+    domain: str,
+    samples: int,
+    seed: int,
+    only_kinds: Sequence[str] = (),
+    excluded: Collection[str] = (),
 ) -> Benchmark:
-    """Build the benchmark, of `only_kinds` if any are named. Raises BenchmarkTooSmallError for an empty dimension."""
+    """Build the benchmark, of `only_kinds` if any are named, without the items `excluded`.
+
+    Raises BenchmarkTooSmallError for an empty dimension.
+    """
     kinds = {name: kind for name, kind in item_kinds().items() if not only_kinds or name in only_kinds}
     pools: dict[str, list[Item]] = {}
     examples: dict[str, tuple[Item, ...]] = {}
     for name, kind in kinds.items():
-        candidates = _unique(kind.build(corpus, random.Random(f"{seed}:{name}")))  # noqa: S311 - reproducible draw
+        made = _unique(kind.build(corpus, random.Random(f"{seed}:{name}")))  # noqa: S311 - reproducible draw
+        candidates = [item for item in made if item.item_id not in excluded]
         examples[name] = _worked_examples(candidates) if any(s.shots for s in kind.settings) else ()
         reserved = {item.item_id for item in examples[name]}
         pools[name] = [item for item in candidates if item.item_id not in reserved]
@@ -129,8 +158,7 @@ def build_benchmark(
         chosen = _dimension_items(of_dimension, pools, round(samples * weight))
         if not chosen:
             raise BenchmarkTooSmallError(
-                f"no {dimension} item can be made from {len(corpus.held_out)} held-out documents; "
-                "publish held-out reference entries (kind api), examples (kind example) or longer prose (kind text)"
+                _nothing_of(dimension, [kind.name for kind in of_dimension], corpus, only_kinds)
             )
         items += chosen
     real = [part for doc in corpus.held_out for part in (passages(doc.text) if doc.kind == "text" else [doc.text])]

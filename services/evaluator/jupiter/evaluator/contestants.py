@@ -17,14 +17,22 @@ from pathlib import Path
 from jupiter import manifests
 from jupiter.blobs import Blobs
 from jupiter.manifests import Committed
-from jupiter.records import Manifest
+from jupiter.records import BlobRef, Manifest, digest_of
 
-__all__ = ["Contestants"]
+__all__ = ["Contestants", "weights_sha256"]
 
 MODEL_FOLDER = "model/"
-NOT_WEIGHTS = ("training_state", "golden.json")
+NOT_OF_THE_MODEL = ("training_state", "golden.json")
 GENERATORS_KEPT = 2
 """The current one, and the one a rollback goes back to."""
+
+
+def weights_sha256(manifest: Manifest) -> str:
+    """Return one digest over a model's weight files: two models with the same are one.
+
+    File names do not count, for a checkpoint keeps its model in a folder and a base model does not.
+    """
+    return digest_of(*sorted(ref.sha256 for ref in _model_files(manifest) if ref.name.endswith(".safetensors")))
 
 
 class Contestants:
@@ -80,7 +88,11 @@ def _is_alive(process_id: int) -> bool:
 
 def _fetch(blobs: Blobs, manifest: Manifest, directory: Path) -> Path:
     """Download the model's files and return the folder that holds `config.json`."""
-    names = tuple(ref.name for ref in manifest.files if not ref.name.startswith(NOT_WEIGHTS))
+    names = tuple(ref.name for ref in _model_files(manifest))
     manifests.fetch(blobs, manifest, directory, names=names)
     in_folder = any(name.startswith(MODEL_FOLDER) for name in names)
     return directory / MODEL_FOLDER if in_folder else directory
+
+
+def _model_files(manifest: Manifest) -> tuple[BlobRef, ...]:
+    return tuple(ref for ref in manifest.files if not ref.name.startswith(NOT_OF_THE_MODEL))

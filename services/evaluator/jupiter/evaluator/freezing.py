@@ -1,28 +1,23 @@
-"""Waiting for the corpus, then freezing the benchmark: once per domain, before anything is trained.
+"""Waiting for the corpus, then freezing the first benchmark: once per domain, before anything is trained.
 
-Owns: when it is time, and saying what is still missing. Does not know: what items are.
+Owns: when it is time, and saying what is still missing. Does not know: what items are (`building`), nor any benchmark
+after the first (`renewing`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Protocol
 
 from jupiter.errors import Unavailable
-from jupiter.evaluator.benchmark import Benchmark, BenchmarkTooSmallError
-from jupiter.evaluator.benchmarks import FrozenBenchmark, find_frozen, freeze, shortfall
-from jupiter.evaluator.corpus_log import CorpusLog, read_documents
-from jupiter.evaluator.items import Corpus
-from jupiter.evaluator.items.item import SessionRunner
-from jupiter.events import DocumentAccepted
-from jupiter.records import Document
+from jupiter.evaluator.benchmarks import FrozenBenchmark, find_frozen, freeze
+from jupiter.evaluator.building import Builder
+from jupiter.evaluator.corpus_log import CorpusLog
 from jupiter.service import Runtime
 
-__all__ = ["BuildBenchmark", "Freezer"]
+__all__ = ["Freezer"]
 
 log = logging.getLogger(__name__)
 
@@ -30,27 +25,12 @@ LOOK_S = 0.5
 """How often the log, the clock and the pointer are looked at."""
 
 
-class BuildBenchmark(Protocol):
-    """What `benchmark.build_benchmark` is; tests give a small one."""
-
-    def __call__(self, corpus: Corpus, *, domain: str, samples: int, seed: int) -> Benchmark: ...
-
-
-class RunSessions(Protocol):
-    """What `sessions.run_sessions` is; tests run none."""
-
-    def __call__(
-        self, documents: Sequence[Document], progress: Callable[[int, int], None], /
-    ) -> SessionRunner | None: ...
-
-
 @dataclass(kw_only=True)
 class Freezer:
     """The background task that ends with a frozen benchmark."""
 
     runtime: Runtime
-    build: BuildBenchmark
-    run_sessions: RunSessions
+    builder: Builder
     look_s: float = LOOK_S
 
     async def run(self) -> None:
@@ -113,41 +93,9 @@ class Freezer:
     async def _try(self, corpus: CorpusLog) -> FrozenBenchmark | str:
         """Build from what is there; return the frozen benchmark, or what is missing."""
         samples = self.runtime.config.self_improvement.benchmark_samples
-        documents = list(corpus.documents.values())
-        await self.runtime.status("building", detail=f"reading {len(documents)} documents for the benchmark")
-        loop = asyncio.get_running_loop()
-
-        def progress(done: int, total: int) -> None:
-            status = self.runtime.status(
-                "building", detail="running documented examples", done=done, total=total, unit="documents"
-            )
-            asyncio.run_coroutine_threadsafe(status, loop)
-
-        try:
-            benchmark = await asyncio.to_thread(self._build, documents, progress)
-        except BenchmarkTooSmallError as error:
-            return str(error)
-        missing = shortfall(benchmark, samples=samples)
-        if missing:
-            return (
-                f"{corpus.held_out} held-out documents give {missing}; publish more documents (split: held_out), or "
-                "lower self_improvement.benchmark_samples"
-            )
-        return await asyncio.to_thread(freeze, self.runtime.blobs, benchmark)
-
-    def _build(self, accepted: Sequence[DocumentAccepted], progress: Callable[[int, int], None]) -> Benchmark:
-        """Read the documents, run their examples, make the items. Blocks."""
-        settings = self.runtime.config
-        documents = read_documents(self.runtime.blobs, accepted)
-        held_out = tuple(document for document in documents if document.split == "held_out")
-        training = tuple(document for document in documents if document.split == "training")
-        corpus = Corpus(held_out=held_out, training=training, run_session=self.run_sessions(held_out, progress))
-        return self.build(
-            corpus,
-            domain=self.runtime.domain,
-            samples=settings.self_improvement.benchmark_samples,
-            seed=settings.evaluator.seed,
-        )
+        material = await self.builder.corpus(list(corpus.documents.values()))
+        made = await asyncio.to_thread(self.builder.build, material, samples=samples)
+        return made if isinstance(made, str) else await asyncio.to_thread(freeze, self.runtime.blobs, made)
 
     async def _say_waiting(self, missing: str, corpus: CorpusLog) -> None:
         await self.runtime.status(

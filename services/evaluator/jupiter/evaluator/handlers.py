@@ -1,64 +1,121 @@
-"""What the evaluator does with a checkpoint: one evaluation against the generator of the day.
+"""What the evaluator does with its messages: a checkpoint becomes an evaluation, an opening a confirmation, and a
+request for another benchmark one (`renewing`).
 
-Owns: the order of steps, and what each failure means. Does not know: ack and nak (`jupiter.deliveries`), any score.
-It may be called again for the same checkpoint at any time: an evaluation's manifest is created once.
+Owns: the order of steps, and what is done already. Does not know: ack and nak (`jupiter.deliveries`), any score.
+A handler may be called again for the same message at any time: a manifest is created once and announced again.
+
+Evaluation and confirmation never mix. An evaluation asks the development half only; the sealed half is asked for an
+evaluation that an opening in the ledger was spent on, with the prompts that its report chose, and nothing of it is
+known before.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import threading
-import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
-from typing import TypeVar
+from collections.abc import Mapping, Sequence
 
-from jupiter import manifests
-from jupiter.compute import ComputeLease
+from jupiter import keys, manifests
+from jupiter.blobs import Blobs
 from jupiter.errors import IntegrityError, NotFound, Rejected, Retry
-from jupiter.evaluator.benchmarks import FrozenBenchmark, find_frozen
-from jupiter.evaluator.contestants import Contestants
-from jupiter.evaluator.examination import Examined, Examiner, Unscored
-from jupiter.evaluator.reporting import Match, build_report, commit_report, completed
-from jupiter.evaluator.turns import Interrupted, ProgressLine, ReportProgress, Turns
-from jupiter.events import CheckpointSaved, Event
-from jupiter.ledger import current, read_ledger
+from jupiter.evaluator.benchmarks import FrozenBenchmark
+from jupiter.evaluator.contest import Contest, hold
+from jupiter.evaluator.deps import WAIT_S, Deps, the_frozen
+from jupiter.evaluator.match import Match, evaluation_id_of
+from jupiter.evaluator.renewing import renew_benchmark
+from jupiter.evaluator.reporting import commit_report, completed
+from jupiter.evaluator.sealed import commit_confirmation, confirmed, open_sealed
+from jupiter.events import (
+    BenchmarkRenewalRequested,
+    CheckpointSaved,
+    ConfirmationCompleted,
+    ConfirmationRequested,
+    EvaluationCompleted,
+    Event,
+)
+from jupiter.generations import pointers
+from jupiter.ledger import LedgerEntry, current, flips, read_ledger
 from jupiter.manifests import Committed
-from jupiter.modeling import UnfitModel
-from jupiter.service import Handler, Runtime
+from jupiter.service import Handler
 
-__all__ = ["CHECKPOINT_HANDLERS", "Deps", "evaluate_checkpoint"]
+__all__ = [
+    "BENCHMARK_HANDLERS",
+    "CHECKPOINT_HANDLERS",
+    "CONFIRMATION_HANDLERS",
+    "Deps",
+    "confirm_evaluation",
+    "evaluate_checkpoint",
+]
 
 log = logging.getLogger(__name__)
 
-T = TypeVar("T")
-
-WAIT_S = 2.0
-"""Before a checkpoint that came too early is looked at again."""
-
-
-@dataclass(kw_only=True)
-class Deps:
-    """What the handler works with. `frozen` is read once: it never changes."""
-
-    runtime: Runtime
-    contestants: Contestants
-    examiner: Examiner
-    lease: ComputeLease
-    frozen: FrozenBenchmark | None = None
-
 
 async def evaluate_checkpoint(event: CheckpointSaved, deps: Deps) -> Sequence[Event]:
-    """Score checkpoint and current generator, commit the report; repeat the event of one that exists already."""
-    match = await _match(event, deps)
-    blobs = deps.runtime.blobs
-    committed = await asyncio.to_thread(manifests.find, blobs, match.prefix)
-    if committed is None:
-        checkpoint, version = await asyncio.to_thread(_manifests_of, match, deps)
-        committed = await _evaluate(match, checkpoint, version, deps)
-    done = completed(committed)
+    """Score checkpoint and current generator on the development half, or announce again what is committed already."""
+    runtime, frozen = deps.runtime, await the_frozen(deps)
+    ledger = await asyncio.to_thread(read_ledger, runtime.blobs, runtime.domain)
+    live = current(ledger)
+    if live is None:
+        await runtime.status("waiting", detail="no generator is registered yet")
+        raise Retry("no generator is registered yet", delay_s=WAIT_S, counts=False)
+    found = await asyncio.to_thread(_committed, runtime.blobs, event, ledger)
+    if not found:
+        await _count_shards(event, frozen, deps)
+        match = Match.of_checkpoint(event, generator=live, frozen=frozen)
+        general = runtime.config.self_improvement.general_suite
+        contest = Contest(match=match, half="development", stage="evaluating", general=general)
+        found = [await hold(contest, deps, lambda both: commit_report(runtime.blobs, match, both))]
+    done = [completed(committed) for committed in found]
+    await _say_evaluated(done[-1], deps)
+    return done
+
+
+def _committed(blobs: Blobs, event: CheckpointSaved, ledger: Sequence[LedgerEntry]) -> list[Committed]:
+    """Return what is committed of this checkpoint, against whichever version and on whichever benchmark it was.
+
+    An evaluator that died between commit and announcement may come back to another generator, or another benchmark. The
+    report it left is the checkpoint's evaluation all the same: it is announced, and the checkpoint is not compared a
+    second time.
+    """
+    versions = dict.fromkeys(entry.manifest_sha256 for entry in flips(ledger))
+    prefixes = (
+        keys.evaluation_prefix(
+            event.domain,
+            evaluation_id_of(
+                checkpoint_sha256=event.manifest_sha256, generator_sha256=sha256, benchmark_digest=pointer.digest
+            ),
+        )
+        for pointer in pointers(blobs, event.domain)
+        for sha256 in versions
+    )
+    return [committed for prefix in prefixes if (committed := manifests.find(blobs, prefix))]
+
+
+async def _count_shards(event: CheckpointSaved, frozen: FrozenBenchmark, deps: Deps) -> None:
+    """Count what the checkpoint's shards hold of the benchmark, where nobody has: the gate will ask."""
+    shard_ids = await asyncio.to_thread(_shards_of, deps.runtime.blobs, event)
+    missing = await asyncio.to_thread(deps.counting.uncounted, shard_ids, benchmark_digest=frozen.digest)
+    if not missing:
+        return
+    loop, detail = asyncio.get_running_loop(), f"earlier shards against benchmark {frozen.digest[:12]}"
+
+    def progress(done: int, total: int) -> None:
+        status = deps.runtime.status("counting", detail=detail, done=done, total=total, unit="shards")
+        asyncio.run_coroutine_threadsafe(status, loop)
+
+    await asyncio.to_thread(deps.counting.count, missing, frozen.benchmark, progress)
+
+
+def _shards_of(blobs: Blobs, event: CheckpointSaved) -> Sequence[str]:
+    """Return what the checkpoint was trained on; nothing when it cannot be read, which the contest then says."""
+    try:
+        manifest = manifests.read(blobs, event.manifest_key, sha256=event.manifest_sha256).manifest
+    except (NotFound, IntegrityError):
+        return ()
+    return tuple(manifest.details.get("shards", ()))
+
+
+async def _say_evaluated(done: EvaluationCompleted, deps: Deps) -> None:
     await deps.runtime.status(
         "idle",
         detail=f"step {done.step} scored {done.candidate_score:.3f}, generator v{done.generator_version} "
@@ -66,116 +123,38 @@ async def evaluate_checkpoint(event: CheckpointSaved, deps: Deps) -> Sequence[Ev
         evaluation_id=done.evaluation_id,
         difference=done.difference,
     )
+
+
+async def confirm_evaluation(request: ConfirmationRequested, deps: Deps) -> Sequence[Event]:
+    """Score both models on the sealed half with the report's prompts, or announce again what is committed already."""
+    runtime = deps.runtime
+    prefix = keys.sealed_prefix(runtime.domain, request.evaluation_id)
+    committed = await asyncio.to_thread(manifests.find, runtime.blobs, prefix)
+    if committed is None:
+        newest = await the_frozen(deps)
+        opened = await asyncio.to_thread(open_sealed, runtime.blobs, request, domain=runtime.domain, newest=newest)
+        log.info("opening %d of the sealed half: %s", request.opening, opened.match.detail)
+        committed = await hold(opened.contest(), deps, lambda both: commit_confirmation(runtime.blobs, opened, both))
+    done = confirmed(committed)
+    if done.opening != request.opening:
+        raise Rejected(
+            f"the sealed half was opened for evaluation {request.evaluation_id[:12]} as opening {done.opening}; "
+            f"it is not opened again as opening {request.opening}"
+        )
+    await _say_confirmed(done, deps)
     return [done]
 
 
-async def _match(event: CheckpointSaved, deps: Deps) -> Match:
-    """Return what is compared. Raises Retry while there is no benchmark or no generator yet."""
-    runtime = deps.runtime
-    if deps.frozen is None:
-        deps.frozen = await asyncio.to_thread(find_frozen, runtime.blobs, runtime.domain)
-    if deps.frozen is None:
-        raise Retry("the benchmark is not frozen yet", delay_s=WAIT_S, counts=False)
-    entry = current(await asyncio.to_thread(read_ledger, runtime.blobs, runtime.domain))
-    if entry is None:
-        await runtime.status("waiting", detail="no generator is registered yet")
-        raise Retry("no generator is registered yet", delay_s=WAIT_S, counts=False)
-    return Match(checkpoint=event, generator=entry, frozen=deps.frozen)
-
-
-def _manifests_of(match: Match, deps: Deps) -> tuple[Committed, Committed]:
-    """Return the manifests of candidate and generator as named. Raises Rejected when the candidate is gone."""
-    blobs, event, entry = deps.runtime.blobs, match.checkpoint, match.generator
-    with _CandidateTrouble(event):
-        checkpoint = manifests.read(blobs, event.manifest_key, sha256=event.manifest_sha256)
-    return checkpoint, manifests.read(blobs, entry.manifest_key, sha256=entry.manifest_sha256)
-
-
-async def _evaluate(match: Match, checkpoint: Committed, version: Committed, deps: Deps) -> Committed:
-    runtime, loop = deps.runtime, asyncio.get_running_loop()
-    detail = f"step {match.checkpoint.step} against generator v{match.generator.version}"
-    await runtime.status("loading", detail=detail)
-
-    def report_progress(*, done: int, total: int, rate_per_s: float | None) -> None:
-        status = runtime.status(
-            "evaluating", detail=detail, done=done, total=total, unit="items", rate_per_s=rate_per_s
-        )
-        asyncio.run_coroutine_threadsafe(status, loop)
-
-    def work(interrupted: threading.Event) -> Committed:
-        started = time.monotonic()
-        candidate, generator = _examine_both(match, checkpoint, version, deps, report_progress, interrupted)
-        report = build_report(
-            match,
-            candidate=candidate,
-            generator=generator,
-            confidence=runtime.config.self_improvement.confidence,
-            wall_s=time.monotonic() - started,
-        )
-        return commit_report(runtime.blobs, match, report, candidate=candidate, generator=generator)
-
-    try:
-        return await _in_thread(work, stop=runtime.stop)
-    except Interrupted:
-        raise Retry("the evaluator stops; the checkpoint is evaluated later", counts=False) from None
-    except Unscored as error:
-        raise Retry(f"the evaluation of {detail} is incomplete: {error}", delay_s=WAIT_S) from error
-
-
-def _examine_both(
-    match: Match,
-    checkpoint: Committed,
-    version: Committed,
-    deps: Deps,
-    report_progress: ReportProgress,
-    interrupted: threading.Event,
-) -> tuple[Examined, Examined]:
-    """Examine the candidate, then the generator, whose troubles are not the checkpoint's and are tried again."""
-    benchmark, about_candidate = match.frozen.benchmark, _CandidateTrouble(match.checkpoint)
-    with ExitStack() as stack:
-        # Fetched before the lease is taken: others compute meanwhile.
-        generator_files = deps.contestants.generator(deps.runtime.blobs, version)
-        with about_candidate:
-            candidate_files = stack.enter_context(deps.contestants.candidate(deps.runtime.blobs, checkpoint))
-        turns = stack.enter_context(Turns(deps.lease, purpose="evaluating", interrupted=interrupted))
-        progress = ProgressLine(report_progress, total=2 * deps.examiner.answers(benchmark), between=turns.between)
-        with about_candidate:
-            candidate = deps.examiner.examine(candidate_files, benchmark, progress)
-        return candidate, deps.examiner.examine(generator_files, benchmark, progress)
-
-
-class _CandidateTrouble:
-    """Turns what is wrong with the candidate itself into a rejection: trying again cannot help."""
-
-    def __init__(self, event: CheckpointSaved) -> None:
-        self._what = f"checkpoint {event.checkpoint_id[:12]} (run {event.run}, step {event.step})"
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, NotFound):
-            raise Rejected(f"{self._what} is no longer stored, it was garbage-collected: {error}") from error
-        if isinstance(error, IntegrityError):
-            raise Rejected(f"{self._what} is corrupt in the store: {error}") from error
-        if isinstance(error, UnfitModel):
-            raise Rejected(f"{self._what} is no model that can be loaded: {error}") from error
-
-
-async def _in_thread(work: Callable[[threading.Event], T], *, stop: asyncio.Event) -> T:
-    """Run `work` in a thread, and let it know when the service stops or this task is cancelled."""
-    interrupted = threading.Event()
-
-    async def watch() -> None:
-        await stop.wait()
-        interrupted.set()
-
-    watcher = asyncio.create_task(watch())
-    try:
-        return await asyncio.to_thread(work, interrupted)
-    finally:
-        interrupted.set()
-        watcher.cancel()
+async def _say_confirmed(done: ConfirmationCompleted, deps: Deps) -> None:
+    await deps.runtime.status(
+        "idle",
+        detail=f"sealed half, opening {done.opening}: {done.candidate_score:.3f} against {done.generator_score:.3f}, "
+        f"difference {done.difference:+.3f}",
+        evaluation_id=done.evaluation_id,
+        difference=done.difference,
+    )
 
 
 CHECKPOINT_HANDLERS: Mapping[type[Event], Handler[Deps]] = {CheckpointSaved: evaluate_checkpoint}
+CONFIRMATION_HANDLERS: Mapping[type[Event], Handler[Deps]] = {ConfirmationRequested: confirm_evaluation}
+BENCHMARK_HANDLERS: Mapping[type[Event], Handler[Deps]] = {BenchmarkRenewalRequested: renew_benchmark}

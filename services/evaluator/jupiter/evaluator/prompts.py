@@ -1,6 +1,6 @@
 """Prompt settings: tried on the development half for each model, then frozen for the run.
 
-Owns: the choice. Does not know: which model is which.
+Owns: the choice, and the scores that were reached with it. Does not know: which model is which.
 The same model with another number of worked examples is "better" by 2 points (measured, DESIGN §9), so both
 contestants get the setting that suits them best, found with the same effort.
 """
@@ -8,51 +8,61 @@ contestants get the setting that suits them best, found with the same effort.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
+from statistics import fmean
 from typing import Any
 
 from jupiter.evaluator.benchmark import Benchmark
-from jupiter.evaluator.items import PromptSetting, item_kinds
-from jupiter.evaluator.scoring import Progress, score_kind
+from jupiter.evaluator.items import Item, PromptSetting, item_kinds
+from jupiter.evaluator.scoring import ItemScore, Progress, score_kind
 
-__all__ = ["TUNING_ITEMS_MAX", "tune_prompts", "tuning_total"]
+__all__ = ["TUNING_ITEMS_MAX", "Tuned", "tune_prompts", "tuning_total"]
 
 TUNING_ITEMS_MAX = 12
 """Development items of a kind on which each setting is tried."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tuned:
+    """The settings, and what was scored with them on the way: those items need not be asked again."""
+
+    prompts: Mapping[str, PromptSetting]
+    """For every kind of the benchmark, also one that only the sealed half has."""
+    scores: Mapping[str, ItemScore] = field(default_factory=dict)
 
 
 def _tuned_kinds(benchmark: Benchmark) -> list[str]:
     return sorted({item.kind for item in benchmark.items})
 
 
+def _tuning_items(benchmark: Benchmark, kind: str) -> list[Item]:
+    """Return the items that the kind's settings are tried on; none where there is nothing to choose."""
+    if len(item_kinds()[kind].settings) == 1:
+        return []
+    return [item for item in benchmark.half("development") if item.kind == kind][:TUNING_ITEMS_MAX]
+
+
 def tuning_total(benchmark: Benchmark) -> int:
-    """Return how many answers `tune_prompts` asks one model for."""
-    total = 0
-    for name in _tuned_kinds(benchmark):
-        settings = item_kinds()[name].settings
-        items = sum(item.kind == name and item.half == "development" for item in benchmark.items)
-        total += min(items, TUNING_ITEMS_MAX) * len(settings) if len(settings) > 1 else 0
-    return total
+    """Return how many answers `tune_prompts` asks one model for that are not among its scores."""
+    return sum(
+        len(_tuning_items(benchmark, name)) * (len(item_kinds()[name].settings) - 1) for name in _tuned_kinds(benchmark)
+    )
 
 
-def tune_prompts(
-    model: Any, tokenizer: Any, *, benchmark: Benchmark, progress: Progress
-) -> Mapping[str, PromptSetting]:
+def tune_prompts(model: Any, tokenizer: Any, *, benchmark: Benchmark, progress: Progress) -> Tuned:
     """Return kind to the setting with the highest mean score; ties go to the higher likelihood."""
     chosen: dict[str, PromptSetting] = {}
+    kept: dict[str, ItemScore] = {}
     for name in _tuned_kinds(benchmark):
-        settings = item_kinds()[name].settings
+        settings, items = item_kinds()[name].settings, _tuning_items(benchmark, name)
         chosen[name] = settings[0]
-        items = [item for item in benchmark.items if item.kind == name and item.half == "development"][
-            :TUNING_ITEMS_MAX
-        ]
-        if len(settings) == 1 or not items:
-            continue
-        best = (-1.0, float("-inf"))
-        for setting in settings:
+        best, of_best = (-1.0, float("-inf")), list[ItemScore]()
+        for setting in settings if items else ():
             scores = score_kind(
                 model, tokenizer, kind=name, setting=setting, items=items, benchmark=benchmark, progress=progress
             )
-            reached = (sum(s.score for s in scores) / len(scores), sum(s.log_probability for s in scores) / len(scores))
+            reached = (fmean(score.score for score in scores), fmean(score.log_probability for score in scores))
             if reached > best:
-                best, chosen[name] = reached, setting
-    return chosen
+                best, of_best, chosen[name] = reached, scores, setting
+        kept |= {score.item_id: score for score in of_best}
+    return Tuned(prompts=chosen, scores=kept)

@@ -1,88 +1,54 @@
-"""The report of an evaluation and its files.
+"""The report of an evaluation on the development half.
 
-Owns: how both models' answers become `report.json` and `items.jsonl.zst`, and the event about them.
-Does not know: the statistics' formulas (`jupiter.statistics`), nor what the gate makes of them.
+Owns: how both models' answers become `report.json`, its files, and the event about them.
+Does not know: the statistics' formulas (`jupiter.statistics`), what the gate makes of them, the sealed half.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from statistics import fmean
 from typing import Any
 
-from jupiter import keys, manifests
+from jupiter import manifests
 from jupiter.blobs import Blobs
-from jupiter.evaluator.benchmarks import FrozenBenchmark
 from jupiter.evaluator.examination import Examined
-from jupiter.evaluator.items import Item, item_kinds
-from jupiter.evaluator.scoring import ItemScore
-from jupiter.events import CheckpointSaved, EvaluationCompleted
-from jupiter.ledger import LedgerEntry
+from jupiter.evaluator.general import general_of
+from jupiter.evaluator.match import Match
+from jupiter.evaluator.results import ITEMS_FILE, Both
+from jupiter.events import EvaluationCompleted
 from jupiter.manifests import Committed
-from jupiter.records import canonical_json, digest_of
-from jupiter.reports import DIMENSIONS, EvaluationReport, ItemResult, PromptChoice, seed_of
-from jupiter.sample_files import write_json_lines
-from jupiter.statistics import paired, summarise
+from jupiter.records import canonical_json
+from jupiter.reports import EvaluationReport, General, PromptChoice, seed_of
+from jupiter.statistics import summarise
 
-__all__ = ["Match", "build_report", "commit_report", "completed"]
+__all__ = ["REPORT_FILE", "build_report", "commit_report", "completed"]
 
 REPORT_FILE = "report.json"
-ITEMS_FILE = "items.jsonl.zst"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Match:
-    """What is compared on what: fixed before the first answer, and never changed by a later flip."""
-
-    checkpoint: CheckpointSaved
-    generator: LedgerEntry
-    frozen: FrozenBenchmark
-
-    @property
-    def evaluation_id(self) -> str:
-        return digest_of(self.checkpoint.manifest_sha256, self.generator.manifest_sha256, self.frozen.digest)
-
-    @property
-    def prefix(self) -> str:
-        return keys.evaluation_prefix(self.checkpoint.domain, self.evaluation_id)
-
-
-def build_report(
-    match: Match, *, candidate: Examined, generator: Examined, confidence: float, wall_s: float
-) -> EvaluationReport:
-    """Return the report. Raises ValueError when a dimension has no confirmation item."""
-    items = tuple(
-        ItemResult(
-            item_id=item.item_id,
-            dimension=item.dimension,
-            kind=item.kind,
-            cluster=item.cluster,
-            half=item.half,
-            candidate=candidate.scores[item.item_id].score,
-            generator=generator.scores[item.item_id].score,
-        )
-        for item in match.frozen.benchmark.items
-    )
+def build_report(match: Match, both: Both) -> EvaluationReport:
+    """Return the report. Raises ValueError when a dimension has no item, Unscored when a general item lacks a side."""
+    items = both.results()
     seed = seed_of(match.evaluation_id, match.frozen.digest)
     summary = summarise(items, seed=seed)
     return EvaluationReport(
         evaluation_id=match.evaluation_id,
-        domain=match.checkpoint.domain,
-        checkpoint_id=match.checkpoint.checkpoint_id,
-        run=match.checkpoint.run,
-        step=match.checkpoint.step,
-        checkpoint_manifest_key=match.checkpoint.manifest_key,
-        checkpoint_manifest_sha256=match.checkpoint.manifest_sha256,
+        domain=match.domain,
+        checkpoint_id=match.checkpoint_id,
+        run=match.run,
+        step=match.step,
+        checkpoint_manifest_key=match.checkpoint_manifest_key,
+        checkpoint_manifest_sha256=match.checkpoint_manifest_sha256,
         generator_version=match.generator.version,
         generator_manifest_sha256=match.generator.manifest_sha256,
+        candidate_weights_sha256=both.candidate_weights_sha256,
+        generator_weights_sha256=both.generator_weights_sha256,
         benchmark_digest=match.frozen.digest,
         benchmark_manifest_sha256=match.frozen.manifest_sha256,
         seed=seed,
-        candidate_prompts=_choices(candidate),
-        generator_prompts=_choices(generator),
+        candidate_prompts=_choices(both.candidate),
+        generator_prompts=_choices(both.generator),
         items=items,
         candidate=summary.candidate,
         generator=summary.generator,
@@ -90,82 +56,32 @@ def build_report(
         ci_low=summary.ci_low,
         ci_high=summary.ci_high,
         generated_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
-        wall_s=wall_s,
-        figures=_figures(match, items, candidate, generator, confidence=confidence, seed=seed),
+        wall_s=both.wall_s,
+        figures=both.figures(),
+        general=_general(both),
+        judge=both.judgement,
     )
 
 
-def _choices(examined: Examined) -> dict[str, PromptChoice]:
+def _general(both: Both) -> General | None:
+    asked = both.candidate.general or both.generator.general
+    return general_of(both.candidate.general, both.generator.general) if asked else None
+
+
+def _choices(examined: Examined) -> Mapping[str, PromptChoice]:
     return {
         kind: PromptChoice(template=setting.template, shots=setting.shots)
         for kind, setting in sorted(examined.prompts.items())
     }
 
 
-def _figures(
-    match: Match, items: Sequence[ItemResult], candidate: Examined, generator: Examined, *, confidence: float, seed: int
-) -> Mapping[str, Any]:
-    """Return what is reported but decides nothing: both halves compared, scores by kind, bits per byte, time."""
-    confirming = [item for item in match.frozen.benchmark.items if item.half == "confirmation"]
-    return {
-        "seconds": {"candidate": candidate.seconds, "generator": generator.seconds},
-        "halves": {
-            half: _half([item for item in items if item.half == half], confidence=confidence, seed=seed)
-            for half in ("development", "confirmation")
-        },
-        "bits_per_byte": {
-            "candidate": _bits_per_byte(candidate, confirming),
-            "generator": _bits_per_byte(generator, confirming),
-        },
-    }
-
-
-def _half(items: Sequence[ItemResult], *, confidence: float, seed: int) -> Mapping[str, Any]:
-    """Return wins and scores by kind; the paired comparison too, where every dimension is measured."""
-    kinds: dict[str, dict[str, float]] = {}
-    for kind in sorted({item.kind for item in items}):
-        chosen = [item for item in items if item.kind == kind]
-        kinds[kind] = {
-            "items": len(chosen),
-            "candidate": fmean(item.candidate for item in chosen),
-            "generator": fmean(item.generator for item in chosen),
-        }
-    figures: dict[str, Any] = {
-        "items": len(items),
-        "clusters": len({item.cluster for item in items}),
-        "wins": sum(item.candidate > item.generator for item in items),
-        "losses": sum(item.candidate < item.generator for item in items),
-        "kinds": kinds,
-    }
-    if {item.dimension for item in items} == set(DIMENSIONS):
-        compared = paired(items, seed=seed, confidence=confidence)
-        figures |= {
-            "difference": compared.difference,
-            "lower": compared.lower,
-            "upper": compared.upper,
-            "p_value": compared.p_value,
-        }
-    return figures
-
-
-def _bits_per_byte(examined: Examined, items: list[Item]) -> float | None:
-    """Return the mean over the items that have a right answer, and so a likelihood of it: lower is better."""
-    answered = [item for item in items if item_kinds()[item.kind].method != "health"]
-    if not answered:
-        return None
-    return fmean(-examined.scores[item.item_id].log_probability / math.log(2) for item in answered)
-
-
-def commit_report(
-    blobs: Blobs, match: Match, report: EvaluationReport, *, candidate: Examined, generator: Examined
-) -> Committed:
+def commit_report(blobs: Blobs, match: Match, both: Both) -> Committed:
     """Store report and items, then the manifest; another worker's manifest for the same match stands if first."""
-    lines = write_json_lines(_answers(match, candidate, generator))
+    report = build_report(match, both)
     files = (
         manifests.upload_bytes(blobs, prefix=match.prefix, name=REPORT_FILE, data=canonical_json(report)),
-        manifests.upload_bytes(blobs, prefix=match.prefix, name=ITEMS_FILE, data=lines),
+        manifests.upload_bytes(blobs, prefix=match.prefix, name=ITEMS_FILE, data=both.lines()),
     )
-    event = _event_of(report)
     return manifests.commit(
         blobs,
         prefix=match.prefix,
@@ -173,28 +89,8 @@ def commit_report(
         domain=report.domain,
         work_id=report.evaluation_id,
         files=files,
-        details=event,
+        details=_event_of(report),
     )
-
-
-def _answers(match: Match, candidate: Examined, generator: Examined) -> Iterator[Mapping[str, Any]]:
-    """Yield every item with what was asked, what is right and what both models answered."""
-
-    def answer_of(score: ItemScore) -> Mapping[str, Any]:
-        return {"answer": score.answer, "score": score.score, "log_probability": score.log_probability}
-
-    for item in match.frozen.benchmark.items:
-        yield {
-            "item_id": item.item_id,
-            "dimension": item.dimension,
-            "kind": item.kind,
-            "cluster": item.cluster,
-            "half": item.half,
-            "fields": dict(item.fields),
-            "right_answer": item.answer,
-            "candidate": answer_of(candidate.scores[item.item_id]),
-            "generator": answer_of(generator.scores[item.item_id]),
-        }
 
 
 def _event_of(report: EvaluationReport) -> dict[str, Any]:

@@ -18,7 +18,7 @@ class ContainerFact:
     name: str = "container_fact"
     dimension: str = "accuracy"
     method: str = "exact"
-    weight: float = 0.25
+    weight: float = 0.125
     terminator: str = "\n"
     templates: tuple[str, ...] = (
         "Name: {name}\nFound in module:",

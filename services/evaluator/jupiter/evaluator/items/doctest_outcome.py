@@ -43,7 +43,7 @@ class DoctestOutcome:
     name: str = "doctest_outcome"
     dimension: str = "accuracy"
     method: str = "exact"
-    weight: float = 0.5
+    weight: float = 0.25
     terminator: str = "\n\n"
     templates: tuple[str, ...] = ("{context}{asked}\n",)
     settings: tuple[PromptSetting, ...] = (PromptSetting(0, 3), PromptSetting(0, 0))

@@ -103,5 +103,8 @@ def item_id_of(kind: str, *parts: str) -> str:
 
 
 def half_of(cluster: str) -> Half:
-    """Whole clusters fall into one half, by a hash."""
-    return "development" if hashlib.sha256(f"half:{cluster}".encode()).digest()[0] % 2 == 0 else "confirmation"
+    """Whole clusters fall into one half, by a hash: about three in eight into the development half.
+
+    It is given one item in four; more clusters than that leave a small corpus enough of them there.
+    """
+    return "development" if hashlib.sha256(f"half:{cluster}".encode()).digest()[0] % 8 < 3 else "confirmation"

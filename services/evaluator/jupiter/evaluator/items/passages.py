@@ -6,15 +6,15 @@ Owns: the cut. Does not know: what is asked about a passage.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
-__all__ = ["passages"]
+__all__ = ["paragraphs", "passages"]
 
 PASSAGE_CHARS_MIN, PASSAGE_CHARS_MAX = 120, 420
 
 
-def passages(text: str) -> list[str]:
-    """Return consecutive prose passages on one line each; lists, tables and code blocks are left out."""
-    found: list[str] = []
+def paragraphs(text: str) -> Iterator[str]:
+    """Yield the prose paragraphs on one line each, however long; lists, tables and code blocks are left out."""
     for block in re.split(r"\n\s*\n", text):
         indented = sum(line.startswith("   ") for line in block.split("\n"))
         line = " ".join(block.split())
@@ -27,14 +27,18 @@ def passages(text: str) -> list[str]:
             or ">>>" in line
         ):
             continue
-        if len(line) < PASSAGE_CHARS_MIN:
+        if len(line) >= PASSAGE_CHARS_MIN:
+            yield line
+
+
+def passages(text: str) -> list[str]:
+    """Return consecutive prose passages, one per paragraph: whole sentences from its beginning."""
+    found: list[str] = []
+    for line in paragraphs(text):
+        if len(line) <= PASSAGE_CHARS_MAX:
+            found.append(line)
             continue
-        if len(line) > PASSAGE_CHARS_MAX:
-            ends = [
-                m.end() for m in re.finditer(r"[.!?](?=\s)", line) if PASSAGE_CHARS_MIN <= m.end() <= PASSAGE_CHARS_MAX
-            ]
-            if not ends:
-                continue
-            line = line[: ends[-1]]
-        found.append(line)
+        ends = [m.end() for m in re.finditer(r"[.!?](?=\s)", line) if PASSAGE_CHARS_MIN <= m.end() <= PASSAGE_CHARS_MAX]
+        if ends:
+            found.append(line[: ends[-1]])
     return found

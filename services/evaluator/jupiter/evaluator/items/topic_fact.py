@@ -20,7 +20,7 @@ class TopicFact:
     name: str = "topic_fact"
     dimension: str = "accuracy"
     method: str = "exact"
-    weight: float = 0.25
+    weight: float = 0.125
     terminator: str = "\n"
     templates: tuple[str, ...] = (
         "Description: {text}\nFound in module:",
