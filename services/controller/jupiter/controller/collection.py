@@ -4,8 +4,9 @@ Owns: which checkpoints may go, and deleting them so that a reader never meets h
 content that no other manifest names. Does not know: when (`conductor`).
 
 Kept: the newest `keep_last_n_checkpoints` of each run, every checkpoint that the ledger or a generator version was made
-from, every one not yet judged, every one whose PROMOTE verdict nobody acted on. The base is no checkpoint; its
-weights go only where `always_keep_base_generator` is false and no recent flip has met it.
+from, every one that the trainer was sent back to, every one with an unsettled evaluation (a shadow batch may still have
+to be made from it), every one whose PROMOTE verdict nobody acted on. The base is no checkpoint; its weights go only
+where `always_keep_base_generator` is false and no recent flip has met it.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Literal
 
 from jupiter import keys, manifests
 from jupiter.blobs import Blobs
-from jupiter.ledger import LedgerEntry
+from jupiter.ledger import LedgerEntry, flips
 from jupiter.records import Record
 
 __all__ = [
@@ -37,7 +38,8 @@ class StoredCheckpoint(Record):
     run: str
     step: int
     evaluation: Literal["none", "open", "judged", "wanted"]
-    """`none`, `open`: no verdict yet. `wanted`: PROMOTE, and not acted on yet. `judged`: everything else."""
+    """`none`: not evaluated yet. `open`: one of its evaluations is not settled. `wanted`: PROMOTE, and not acted on
+    yet. `judged`: everything else, also one that could not be evaluated and is INVALID for that."""
 
 
 def collectable(
@@ -55,8 +57,9 @@ def collectable(
 
 def base_collectable(entries: Sequence[LedgerEntry], *, always_keep: bool, keep_last_n: int) -> bool:
     """Return whether the base's weights may go: only where the configuration allows it, and no recent flip met it."""
-    recent = entries[-keep_last_n - 1 :]
-    return not always_keep and len(entries) > keep_last_n and all(entry.version != BASE_VERSION for entry in recent)
+    flipped = flips(entries)
+    recent = flipped[-keep_last_n - 1 :]
+    return not always_keep and len(flipped) > keep_last_n and all(entry.version != BASE_VERSION for entry in recent)
 
 
 def files_in_use(blobs: Blobs, domain: str, *, without: Iterable[str] = ()) -> set[str]:

@@ -1,7 +1,8 @@
 """The controller's main loop and its slow companion.
 
-Owns: the rhythm. Each round is `promotion`, then `metronome`, then telling; anything that changes starts a round at
-once. A server that is away is waited for, and the next round finds out anew what is to be done.
+Owns: the rhythm. Each round is `alarms`, `verdicts`, `renewals`, `promotion`, `metronome`, then telling; anything that
+changes starts a round at once. A server that is away is waited for, and the next round finds out anew what is to be
+done.
 Does not know: any decision.
 """
 
@@ -14,14 +15,17 @@ from contextlib import suppress
 
 from jupiter import keys
 from jupiter.controller import collection
+from jupiter.controller.alarms import Alarms
 from jupiter.controller.burials import Burials
 from jupiter.controller.collection import StoredCheckpoint
 from jupiter.controller.deps import Deps
 from jupiter.controller.metronome import plan
 from jupiter.controller.promotion import Promotion, wanted
+from jupiter.controller.renewals import Renewals
 from jupiter.controller.state_file import StateFile
+from jupiter.controller.verdicts import Verdicts
 from jupiter.errors import NotFound, Unavailable
-from jupiter.ledger import current, read_ledger
+from jupiter.ledger import current, openings, read_ledger
 
 __all__ = ["Conductor"]
 
@@ -38,13 +42,16 @@ class Conductor:
 
     def __init__(self, deps: Deps) -> None:
         self._deps = deps
+        self._alarms = Alarms(deps)
+        self._verdicts = Verdicts(deps)
+        self._renewals = Renewals(deps)
         self._promotion = Promotion(deps)
         self._burials = Burials(deps)
         self._state_file = StateFile(deps.config)
 
     async def run(self) -> None:
         """Conduct until the service stops."""
-        await self._repeat(self._round, lambda: self._pause(self._deps.following.changed, TICK_S))
+        await self._repeat(self.round, lambda: self._pause(self._deps.following.changed, TICK_S))
 
     async def collect(self) -> None:
         """Delete what is no longer needed, every `gc_interval_s`."""
@@ -72,8 +79,12 @@ class Conductor:
         with suppress(TimeoutError):
             await asyncio.wait_for(until.wait(), seconds)
 
-    async def _round(self) -> None:
+    async def round(self) -> None:
+        """Do what is to be done now, and say so."""
         self._deps.following.changed.clear()
+        await self._alarms.advance()
+        await self._verdicts.advance()
+        await self._renewals.advance()
         await self._promotion.advance()
         await self._request()
         await self._tell()
@@ -82,13 +93,17 @@ class Conductor:
         planned = plan(self._deps.state, current(self._deps.ledger.entries), self._deps.config, self._deps.domain)
         for request in planned.requests:
             receipt = await self._deps.bus.publish(request)
-            self._deps.state.apply(request, receipt.sequence)
+            if not receipt.duplicate:
+                self._deps.state.apply(request, receipt.sequence)
+            # Else another controller asked first, perhaps for other documents: what it asked for comes by the stream.
         self._deps.waits_for = planned.waits_for
 
     async def _tell(self) -> None:
         deps, ledger = self._deps, self._deps.ledger.entries
         await asyncio.to_thread(self._state_file.write, deps.state, ledger)
         live = current(ledger)
+        deps.metrics.evaluations_unsettled.set(len(deps.state.unsettled()))
+        deps.metrics.sealed_openings.set(len(openings(ledger, version=live.version)) if live else 0)
         await deps.runtime.status(
             "waiting" if deps.waits_for else "conducting",
             detail="; ".join(deps.waits_for),
@@ -105,7 +120,8 @@ class Conductor:
         ledger = await asyncio.to_thread(read_ledger, deps.blobs, deps.runtime.domain)
         spare = collection.collectable(
             await self._stored_checkpoints(),
-            referred={entry.checkpoint_id for entry in ledger if entry.checkpoint_id},
+            referred={entry.checkpoint_id for entry in ledger if entry.checkpoint_id}
+            | {rewind.checkpoint_id for rewind in deps.state.rewinds.values() if rewind.checkpoint_id},
             keep_last_n=section.keep_last_n_checkpoints,
         )
         base = collection.base_collectable(
@@ -126,8 +142,9 @@ class Conductor:
         # In a dry run nobody will ever act on a verdict, so none of them keeps a checkpoint.
         acts = self._deps.config.self_improvement.mode != "dry_run"
         pending = {verdict.checkpoint_id for verdict, _ in await wanted(self._deps)} if acts else set()
-        judged = {event.checkpoint_id for event in state.evaluations.values() if event.evaluation_id in state.verdicts}
-        evaluated = {event.checkpoint_id for event in state.evaluations.values()}
+        unsettled = {event.checkpoint_id for event in state.unsettled()}
+        judged = {event.checkpoint_id for event in state.evaluations.values()}
+        judged |= {verdict.checkpoint_id for verdict in state.not_evaluated() if verdict.checkpoint_id}
         return tuple(
             StoredCheckpoint(
                 checkpoint_id=checkpoint.checkpoint_id,
@@ -135,10 +152,10 @@ class Conductor:
                 step=checkpoint.step,
                 evaluation="wanted"
                 if checkpoint.checkpoint_id in pending
+                else "open"
+                if checkpoint.checkpoint_id in unsettled
                 else "judged"
                 if checkpoint.checkpoint_id in judged
-                else "open"
-                if checkpoint.checkpoint_id in evaluated
                 else "none",
             )
             for checkpoint in state.checkpoints.values()

@@ -7,16 +7,28 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
+from typing import Literal
 
 from jupiter.blobs import Blobs
 from jupiter.bus import Bus
 from jupiter.config import ClusterConfig, DomainConfig
+from jupiter.controller.contamination import Contaminations
+from jupiter.controller.diversity import Figure
 from jupiter.controller.evidence import Evidence, LedgerView
 from jupiter.controller.following import Following
+from jupiter.controller.metrics import Metrics
 from jupiter.controller.projection import Projection
 from jupiter.service import Runtime
 
-__all__ = ["Deps"]
+__all__ = ["Deps", "Stage"]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """How far an evaluation is, for people."""
+
+    name: Literal["deciding", "queued", "confirmation", "shadow"]
+    detail: str
 
 
 @dataclass(kw_only=True)
@@ -28,11 +40,19 @@ class Deps:
     state: Projection
     following: Following
     evidence: Evidence
+    contaminations: Contaminations
     ledger: LedgerView
     flipping: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while this process writes the ledger or deletes checkpoints; other controllers lose at the create."""
+    metrics: Metrics
     waits_for: tuple[str, ...] = ()
     """What the metronome waited for when it planned last."""
+    stages: dict[str, Stage] = field(default_factory=dict)
+    """evaluation_id -> what the unsettled evaluation waited for when it was looked at last."""
+    diversity: tuple[Figure, ...] = ()
+    """The figures of the newest shards beside those of the first, when the breaker looked last."""
+    given_up: dict[tuple[str, Literal["confirmation", "shadow"]], str] = field(default_factory=dict)
+    """(evaluation_id, what was asked for) -> why no answer will come: the request lies in the dead letters."""
 
     @property
     def config(self) -> ClusterConfig:
@@ -56,5 +76,7 @@ class Deps:
             state=state,
             following=Following(runtime.bus, state),
             evidence=Evidence(runtime.blobs, runtime.domain),
+            contaminations=Contaminations(runtime.blobs, runtime.domain),
             ledger=LedgerView(runtime.blobs, runtime.domain),
+            metrics=Metrics(runtime.telemetry.registry),
         )

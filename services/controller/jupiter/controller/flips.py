@@ -1,6 +1,7 @@
-"""Writing the ledger: the one place where a generator version becomes live.
+"""Writing the ledger: the one place where a generator version becomes live, or a sealed half is spent.
 
-Owns: making the next entry and creating it if absent (the flip), version manifests, the registration of the base.
+Owns: making the next entry and creating it if absent (the flip), version manifests, the registration of the base, the
+record of an opening.
 Does not know: why a version is promoted (`gate`, the API) nor who hears of it (`promotion` announces).
 
 Synchronous and free of state: every function may be killed anywhere and called again.
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 from jupiter import crashpoints, keys, manifests
 from jupiter.blobs import Blobs
@@ -21,13 +23,27 @@ from jupiter.ledger import (
     current,
     entry_hash,
     entry_of_version,
+    flips,
+    opening_of,
+    openings,
     previous_live,
     read_ledger,
 )
 from jupiter.manifests import Committed
 from jupiter.records import Record, canonical_json
 
-__all__ = ["Request", "announcement_of", "flip_to_checkpoint", "flip_to_version", "register_base", "verify_files"]
+__all__ = [
+    "Request",
+    "announcement_of",
+    "flip_to_checkpoint",
+    "flip_to_version",
+    "open_sealed_half",
+    "register_base",
+    "verify_files",
+]
+
+
+REASON_CHARS_MAX = 2_000
 
 
 class Request(Record):
@@ -41,6 +57,10 @@ class Request(Record):
     idempotency_key: str | None = None
     evaluation_id: str | None = None
     evidence_sha256: str | None = None
+    quarantine: bool = False
+    """Of a rollback: withdraw what the version that is left has made."""
+    rewind: bool = False
+    """Of a rollback with quarantine: have the trainer go back to its last checkpoint without any of it."""
 
 
 def register_base(blobs: Blobs, domain: str, imported: Committed) -> LedgerEntry:
@@ -86,7 +106,7 @@ def flip_to_version(blobs: Blobs, domain: str, request: Request, *, version: int
     live = _expect(entries, request)
     target = previous_live(entries) if version is None else entry_of_version(entries, version)
     if target is None:
-        known = sorted({entry.version for entry in entries})
+        known = sorted({entry.version for entry in flips(entries)})
         what = "there is no version before the first" if version is None else f"there is no version {version}"
         raise NotFound(f"{what}; the ledger of {domain} knows {known}")
     if target.version == live.version:
@@ -104,6 +124,41 @@ def flip_to_version(blobs: Blobs, domain: str, request: Request, *, version: int
     )
 
 
+def open_sealed_half(
+    blobs: Blobs, domain: str, *, evaluation_id: str, benchmark_digest: str, actor: str, reason: str, seen: int
+) -> LedgerEntry:
+    """Spend one opening of the benchmark's sealed half on an evaluation, at most once; nothing is flipped.
+
+    `seen`: how many entries the ledger had when the gate asked for it. Raises Conflict when there are more by now: what
+    was decided rests on them, so the gate must be asked anew.
+    """
+    entries = read_ledger(blobs, domain)
+    done = opening_of(entries, evaluation_id)
+    if done:
+        return done
+    live = current(entries)
+    if live is None or len(entries) != seen:
+        raise Conflict(f"the ledger has {len(entries)} entries, the gate saw {seen}: look again and decide anew")
+    return _create(
+        blobs,
+        LedgerEntry(
+            domain=domain,
+            **_place(entries),
+            action="opened",
+            version=live.version,
+            previous_version=live.version,
+            checkpoint_id=live.checkpoint_id,
+            evaluation_id=evaluation_id,
+            manifest_key=live.manifest_key,
+            manifest_sha256=live.manifest_sha256,
+            actor=actor,
+            reason=reason[:REASON_CHARS_MAX],
+            benchmark_digest=benchmark_digest,
+            opening=1 + len(openings(entries, version=live.version)),
+        ),
+    )
+
+
 def verify_files(blobs: Blobs, committed: Committed) -> None:
     """Refuse a checkpoint or version that lacks a file. Raises Rejected.
 
@@ -117,7 +172,7 @@ def verify_files(blobs: Blobs, committed: Committed) -> None:
 
 def _already(entries: Sequence[LedgerEntry], request: Request) -> LedgerEntry | None:
     """Return the entry that this very request wrote before, if any."""
-    for entry in entries:
+    for entry in flips(entries):
         if request.idempotency_key is not None and entry.idempotency_key == request.idempotency_key:
             if entry.action != request.action:
                 key, number = request.idempotency_key, entry.sequence
@@ -145,7 +200,7 @@ def _next_version(
 
     A number whose manifest was created for another checkpoint (a promotion that lost its race) stays unused.
     """
-    for entry in entries:
+    for entry in flips(entries):
         if entry.checkpoint_id == checkpoint_id:
             return entry.version, manifests.read(blobs, entry.manifest_key, sha256=entry.manifest_sha256)
     version = 1 + max(entry.version for entry in entries)
@@ -194,34 +249,52 @@ def _append(
     manifest: Committed,
     checkpoint_id: str | None,
 ) -> LedgerEntry:
-    """Create the next entry. Raises Conflict when somebody else flipped first; our own earlier try counts as ours."""
+    """Create the entry of a flip. Raises Conflict when somebody else wrote first."""
     live = current(entries)
-    now = datetime.now(UTC).isoformat(timespec="milliseconds")
-    entry = LedgerEntry(
-        domain=domain,
-        sequence=len(entries) + 1,
-        action=request.action,
-        version=version,
-        previous_version=live.version if live else None,
-        checkpoint_id=checkpoint_id,
-        evaluation_id=request.evaluation_id,
-        manifest_key=manifest.key,
-        manifest_sha256=manifest.sha256,
-        evidence_sha256=request.evidence_sha256,
-        actor=request.actor,
-        reason=request.reason[:2_000],
-        # Another controller's clock may run ahead; the history never goes backwards.
-        time=max(now, live.time) if live else now,
-        idempotency_key=request.idempotency_key,
-        previous_hash=entry_hash(live) if live else GENESIS_HASH,
+    return _create(
+        blobs,
+        LedgerEntry(
+            domain=domain,
+            **_place(entries),
+            action=request.action,
+            version=version,
+            previous_version=live.version if live else None,
+            checkpoint_id=checkpoint_id,
+            evaluation_id=request.evaluation_id,
+            manifest_key=manifest.key,
+            manifest_sha256=manifest.sha256,
+            evidence_sha256=request.evidence_sha256,
+            actor=request.actor,
+            reason=request.reason[:REASON_CHARS_MAX],
+            idempotency_key=request.idempotency_key,
+            quarantined=request.quarantine,
+            rewind=request.rewind,
+        ),
     )
-    if blobs.create(keys.ledger_key(domain, entry.sequence), canonical_json(entry)):
+
+
+def _place(entries: Sequence[LedgerEntry]) -> dict[str, Any]:
+    """Return the fields that make an entry the next one of the chain."""
+    last = entries[-1] if entries else None
+    now = datetime.now(UTC).isoformat(timespec="milliseconds")
+    return {
+        "sequence": len(entries) + 1,
+        # Another controller's clock may run ahead; the history never goes backwards.
+        "time": max(now, last.time) if last else now,
+        "previous_hash": entry_hash(last) if last else GENESIS_HASH,
+    }
+
+
+def _create(blobs: Blobs, entry: LedgerEntry) -> LedgerEntry:
+    """Create the entry. Raises Conflict when somebody else wrote first; our own earlier try counts as ours."""
+    if blobs.create(keys.ledger_key(entry.domain, entry.sequence), canonical_json(entry)):
         crashpoints.reached("manifest")
         return entry
-    winner = read_ledger(blobs, domain)[entry.sequence - 1]
+    winner = read_ledger(blobs, entry.domain)[entry.sequence - 1]
     if winner.model_copy(update={"time": entry.time}) == entry:
         return winner
-    raise Conflict(f"{winner.actor} flipped to version {winner.version} first ({winner.reason})")
+    did = "opened a sealed half" if winner.action == "opened" else f"flipped to version {winner.version}"
+    raise Conflict(f"{winner.actor} {did} first ({winner.reason})")
 
 
 def announcement_of(entry: LedgerEntry) -> dict[str, object]:

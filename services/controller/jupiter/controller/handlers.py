@@ -1,6 +1,8 @@
 """What the controller does with the events it consumes as work.
 
-Owns: the two handlers. Does not know: ack and retry (`jupiter.deliveries`), nor what a verdict sets off (`promotion`).
+Owns: the handlers. Registering the base is work; what evaluations need is found out anew each round (`verdicts`), so
+their events are only noted, and the round is woken.
+Does not know: ack and retry (`jupiter.deliveries`).
 """
 
 from __future__ import annotations
@@ -10,12 +12,11 @@ import asyncio
 from jupiter import manifests
 from jupiter.controller.deps import Deps
 from jupiter.controller.flips import announcement_of, register_base
-from jupiter.controller.gate import decide
 from jupiter.errors import NotFound, Rejected
-from jupiter.events import BaseModelImported, EvaluationCompleted, GeneratorPromoted, VerdictReached
+from jupiter.events import BaseModelImported, ConfirmationCompleted, EvaluationCompleted, GeneratorPromoted
 from jupiter.service import Subscription
 
-__all__ = ["SUBSCRIPTIONS", "base_model_imported", "evaluation_completed"]
+__all__ = ["SUBSCRIPTIONS", "base_model_imported", "evaluation_heard"]
 
 DURABLE = "controller"
 
@@ -31,21 +32,17 @@ async def base_model_imported(event: BaseModelImported, deps: Deps) -> list[Gene
     return [GeneratorPromoted.model_validate(announcement_of(entry))]
 
 
-async def evaluation_completed(event: EvaluationCompleted, deps: Deps) -> list[VerdictReached]:
-    """Let the gate decide, once; what the verdict sets off is derived from it by `promotion`."""
-    stands = await asyncio.to_thread(deps.evidence.verdict, event.evaluation_id)
-    if stands is None:
-        report = await asyncio.to_thread(deps.evidence.report, event)
-        ledger = await asyncio.to_thread(deps.ledger.refresh)
-        history = await asyncio.to_thread(deps.evidence.history, ledger, tuple(deps.state.verdicts))
-        verdict = decide(report, history, deps.config.self_improvement)
-        verdict = await asyncio.to_thread(deps.evidence.settle, verdict)
-    else:
-        verdict = stands[0]
-    return [deps.evidence.announcement(verdict)]
+async def evaluation_heard(event: EvaluationCompleted | ConfirmationCompleted, deps: Deps) -> None:
+    """Note what the evaluator found; the next round goes on with it."""
+    deps.state.apply(event)
+    deps.following.changed.set()
 
 
 SUBSCRIPTIONS: tuple[Subscription[Deps], ...] = (
     Subscription(channel="models", durable=DURABLE, handlers={BaseModelImported: base_model_imported}),
-    Subscription(channel="evaluations", durable=DURABLE, handlers={EvaluationCompleted: evaluation_completed}),
+    Subscription(
+        channel="evaluations",
+        durable=DURABLE,
+        handlers={EvaluationCompleted: evaluation_heard, ConfirmationCompleted: evaluation_heard},
+    ),
 )

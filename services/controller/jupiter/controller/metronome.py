@@ -20,7 +20,7 @@ from jupiter.events import DocumentAccepted, GenerationItem, GenerationRequested
 from jupiter.ledger import LedgerEntry
 from jupiter.records import digest_of
 
-__all__ = ["Plan", "plan"]
+__all__ = ["Plan", "plan", "request_id"]
 
 SEED_BITS = 31
 
@@ -49,6 +49,11 @@ def plan(state: Projection, live: LedgerEntry | None, config: ClusterConfig, dom
     return Plan(requests=_requests(state, live, config, domain, room))
 
 
+def request_id(live: LedgerEntry, sequence: int) -> str:
+    """Return the id of a request: it says under which flip it was made."""
+    return digest_of(live.domain, live.version, live.sequence, sequence)
+
+
 def _missing(state: Projection, live: LedgerEntry | None) -> tuple[str, ...]:
     waits = []
     if live is None:
@@ -74,7 +79,7 @@ def _requests(
         requests.append(
             GenerationRequested(
                 domain=domain.name,
-                request_id=digest_of(domain.name, live.version, live.sequence, sequence),
+                request_id=request_id(live, sequence),
                 generator_version=live.version,
                 sequence=sequence,
                 items=tuple(

@@ -9,18 +9,25 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
+from jupiter.controller.deps import Stage
+from jupiter.controller.diversity import Figure
 from jupiter.controller.projection import Projection
 from jupiter.controller.views import (
     AccountingView,
+    AlarmView,
+    ConfirmationView,
     EvaluationView,
     GeneratorView,
     NextEvaluation,
+    NotEvaluatedView,
+    SealedHalfView,
+    ShadowView,
     StageView,
     StatusView,
     VersionView,
 )
-from jupiter.events import ServiceStatus
-from jupiter.ledger import LedgerEntry, current
+from jupiter.events import EvaluationCompleted, ServiceStatus
+from jupiter.ledger import LedgerEntry, current, flips, opening_of, openings
 
 __all__ = ["evaluation_views", "status_view", "version_views"]
 
@@ -34,13 +41,18 @@ def status_view(
     accounting: AccountingView,
     mode: str,
     eval_every_steps: int,
+    sealed_openings_max: int,
     waits_for: tuple[str, ...],
     pending_approval: tuple[str, ...],
     refused: Mapping[str, str],
     dead_letters: int,
+    stages: Mapping[str, Stage],
+    plateau: tuple[str, ...],
+    diversity: tuple[Figure, ...],
 ) -> StatusView:
     """Return the whole picture."""
-    evaluations = evaluation_views(state)
+    live = current(ledger)
+    evaluations = evaluation_views(state, ledger, stages)
     dropped: Counter[str] = Counter()
     for shard in state.shards.values():
         dropped.update(shard.dropped)
@@ -65,28 +77,88 @@ def status_view(
         shards_ahead=state.shards_ahead(),
         evaluations=len(evaluations),
         last_evaluation=evaluations[-1] if evaluations else None,
+        not_evaluated=_not_evaluated(state),
         pending_approval=pending_approval,
         refused=refused,
         dead_letters=dead_letters,
+        openings=len(openings(ledger, version=live.version)) if live else 0,
+        sealed_half=_sealed_half(state, ledger, sealed_openings_max),
+        diversity_alarm=_alarm(state),
+        diversity=diversity,
+        plateau=plateau,
     )
 
 
-def evaluation_views(state: Projection) -> list[EvaluationView]:
+def evaluation_views(
+    state: Projection, ledger: Sequence[LedgerEntry], stages: Mapping[str, Stage]
+) -> list[EvaluationView]:
     """Return every evaluation, oldest first."""
     views = []
     for epoch, event in enumerate(state.evaluations.values(), start=1):
         verdict = state.verdicts.get(event.evaluation_id)
         shared = event.model_dump(include=set(EvaluationView.model_fields))
         decision, reasons = (verdict.decision, verdict.reasons) if verdict else (None, ())
-        views.append(EvaluationView(**shared, epoch=epoch, decision=decision, reasons=reasons))
+        stage = stages.get(event.evaluation_id, Stage("deciding", ""))
+        views.append(
+            EvaluationView(
+                **shared,
+                epoch=epoch,
+                decision=decision,
+                reasons=reasons,
+                stage="settled" if verdict else stage.name,
+                stage_detail="" if verdict else stage.detail,
+                confirmation=_confirmation(state, ledger, event),
+                shadow=_shadow(state, event),
+            )
+        )
     return views
+
+
+def _confirmation(
+    state: Projection, ledger: Sequence[LedgerEntry], event: EvaluationCompleted
+) -> ConfirmationView | None:
+    """Only what answers the opening that the ledger has counts."""
+    opening = opening_of(ledger, event.evaluation_id)
+    found = state.confirmations.get((event.evaluation_id, opening.opening or 0)) if opening else None
+    return ConfirmationView(**found.model_dump(include=set(ConfirmationView.model_fields))) if found else None
+
+
+def _shadow(state: Projection, event: EvaluationCompleted) -> ShadowView | None:
+    found = state.shadows.get(event.evaluation_id)
+    return ShadowView(**found.model_dump(include=set(ShadowView.model_fields))) if found else None
+
+
+def _alarm(state: Projection) -> AlarmView | None:
+    alarm = state.open_alarm()
+    return AlarmView(**alarm.model_dump(include=set(AlarmView.model_fields))) if alarm else None
+
+
+def _not_evaluated(state: Projection) -> tuple[NotEvaluatedView, ...]:
+    return tuple(
+        NotEvaluatedView(
+            checkpoint_id=checkpoint.checkpoint_id,
+            run=checkpoint.run,
+            step=checkpoint.step,
+            evaluation_id=verdict.evaluation_id,
+            reasons=verdict.reasons,
+        )
+        for verdict in state.not_evaluated()
+        if (checkpoint := state.checkpoints.get(verdict.checkpoint_id or "")) is not None
+    )
+
+
+def _sealed_half(state: Projection, ledger: Sequence[LedgerEntry], most: int) -> SealedHalfView | None:
+    if state.benchmark is None:
+        return None
+    used = openings(ledger, benchmark_digest=state.benchmark.digest)
+    return SealedHalfView(openings=len(used), openings_max=most)
 
 
 def version_views(state: Projection, ledger: Sequence[LedgerEntry]) -> list[VersionView]:
     """Return every version the ledger knows, by number."""
     live = current(ledger)
     firsts: dict[int, LedgerEntry] = {}
-    for entry in ledger:
+    for entry in flips(ledger):
         firsts.setdefault(entry.version, entry)
     views = []
     for version, entry in sorted(firsts.items()):

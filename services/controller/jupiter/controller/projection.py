@@ -16,8 +16,15 @@ from jupiter.events import (
     BaseModelImported,
     BatchGenerated,
     BenchmarkFrozen,
+    BenchmarkRenewalRefused,
+    BenchmarkRenewalRequested,
     CheckpointSaved,
+    ConfirmationCompleted,
+    ConfirmationRequested,
+    DiversityAlarmCleared,
+    DiversityAlarmRaised,
     DocumentAccepted,
+    DocumentForgotten,
     EvaluationCompleted,
     Event,
     GenerationRequested,
@@ -26,15 +33,22 @@ from jupiter.events import (
     GeneratorLoadFailed,
     GeneratorPromoted,
     GeneratorRolledBack,
+    RewindRequested,
     ServiceStatus,
+    ShadowFailed,
+    ShadowGenerated,
+    ShadowJudged,
+    ShadowRequested,
     ShardCurated,
     VerdictReached,
+    VersionQuarantined,
 )
 
-__all__ = ["CHANNELS", "Accounting", "Issued", "Load", "Projection"]
+__all__ = ["CHANNELS", "Accounting", "Alarm", "Issued", "Load", "Projection"]
 
 Flip = GeneratorPromoted | GeneratorRolledBack
 Load = GeneratorLoaded | GeneratorLoadFailed
+Alarm = DiversityAlarmRaised | DiversityAlarmCleared
 
 
 @dataclass(frozen=True)
@@ -63,7 +77,7 @@ class Accounting:
     lost: int
     """Batches without a request, and shards without a batch: work that no event accounts for."""
     buried_batches: int
-    """Batches that ended in the dead letters: their request was given up, and no shard came."""
+    """Batches that ended in the dead letters or were withdrawn: their request was given up, and no shard came."""
 
 
 @dataclass
@@ -72,7 +86,11 @@ class Projection:
 
     domain: str
     documents: dict[str, DocumentAccepted] = field(default_factory=dict)
-    benchmark: BenchmarkFrozen | None = None
+    benchmarks: dict[int, BenchmarkFrozen] = field(default_factory=dict)
+    """By generation."""
+    renewals: dict[int, list[BenchmarkRenewalRequested]] = field(default_factory=dict)
+    """Generation -> the requests for it, each once."""
+    renewals_refused: dict[int, list[BenchmarkRenewalRefused]] = field(default_factory=dict)
     base: BaseModelImported | None = None
     requests: dict[str, Issued] = field(default_factory=dict)
     batches: dict[str, BatchGenerated] = field(default_factory=dict)
@@ -83,6 +101,21 @@ class Projection:
     checkpoints: dict[str, CheckpointSaved] = field(default_factory=dict)
     evaluations: dict[str, EvaluationCompleted] = field(default_factory=dict)
     verdicts: dict[str, VerdictReached] = field(default_factory=dict)
+    confirmation_requests: dict[str, ConfirmationRequested] = field(default_factory=dict)
+    confirmations: dict[tuple[str, int], ConfirmationCompleted] = field(default_factory=dict)
+    """(evaluation_id, opening) -> what was found on the sealed half."""
+    shadow_requests: dict[str, ShadowRequested] = field(default_factory=dict)
+    shadow_batches: dict[str, ShadowGenerated] = field(default_factory=dict)
+    shadow_failures: dict[str, ShadowFailed] = field(default_factory=dict)
+    """evaluation_id -> the first generator's reason why it could not make the candidate's batch."""
+    shadows: dict[str, ShadowJudged] = field(default_factory=dict)
+    alarms: list[Alarm] = field(default_factory=list)
+    """Diversity alarms raised and cleared, in stream order, each once."""
+    quarantines: dict[int, VersionQuarantined] = field(default_factory=dict)
+    """Ledger sequence of the rollback -> what it withdrew."""
+    forgotten: dict[str, DocumentForgotten] = field(default_factory=dict)
+    rewinds: dict[int, RewindRequested] = field(default_factory=dict)
+    """Ledger sequence of the rollback -> where the trainer was sent back to."""
     flips: dict[int, Flip] = field(default_factory=dict)
     loads: dict[tuple[int, str], Load] = field(default_factory=dict)
     """(ledger sequence, instance) -> what the instance said last about it."""
@@ -99,6 +132,11 @@ class Projection:
         if fold is not None and event.domain == self.domain:
             fold(self, event, sequence)
 
+    @property
+    def benchmark(self) -> BenchmarkFrozen | None:
+        """The benchmark in use: the newest."""
+        return self.benchmarks[max(self.benchmarks)] if self.benchmarks else None
+
     def open_requests(self) -> list[Issued]:
         """Return requests that have neither become a shard nor been given up, oldest first."""
         return [
@@ -112,10 +150,16 @@ class Projection:
         return [issued for issued in self.open_requests() if issued.request_id not in self.batches]
 
     def trained_shard_sequence(self) -> int:
-        """Return how far the trainer is in the stream of shards, by its last checkpoint and its newest status."""
+        """Return how far the trainer is in the stream of shards: by its newest status, else by its last checkpoint.
+
+        Not the farthest it ever was: a rewind takes it back.
+        """
+        said = (status.figures.get("shard_sequence") for status in self.statuses_of("trainer"))
+        newest = next((value for value in said if isinstance(value, int)), None)
+        if newest is not None:
+            return newest
         saved = [checkpoint.shard_sequence for checkpoint in self.checkpoints.values()]
-        said = [status.figures.get("shard_sequence") for status in self.statuses_of("trainer")]
-        return max([0, *saved, *(value for value in said if isinstance(value, int))])
+        return saved[-1] if saved else 0
 
     def shards_ahead(self) -> int:
         """Return how many shards the trainer has not consumed yet."""
@@ -129,7 +173,38 @@ class Projection:
 
     def training_documents(self) -> list[DocumentAccepted]:
         """Return the documents that data may be made from."""
-        return [document for document in self.documents.values() if document.split == "training"]
+        return [
+            document
+            for document in self.documents.values()
+            if document.split == "training" and document.document_id not in self.forgotten
+        ]
+
+    def open_alarm(self) -> DiversityAlarmRaised | None:
+        """Return the diversity alarm that nothing has cleared yet."""
+        newest = self.alarms[-1] if self.alarms else None
+        return newest if isinstance(newest, DiversityAlarmRaised) else None
+
+    def unsettled(self) -> list[EvaluationCompleted]:
+        """Return the evaluations without a verdict, oldest first."""
+        return [event for event in self.evaluations.values() if event.evaluation_id not in self.verdicts]
+
+    def not_evaluated(self) -> list[VerdictReached]:
+        """Return the verdicts on checkpoints that were never scored, in stream order."""
+        scored = {event.checkpoint_id for event in self.evaluations.values()}
+        told = self.verdicts.values()
+        return [verdict for verdict in told if verdict.checkpoint_id and verdict.checkpoint_id not in scored]
+
+    def newest_batch(self, version: int) -> BatchGenerated | None:
+        """Return the newest batch of a version that is neither given up nor withdrawn."""
+        withdrawn = [taken.request_sequence_max for taken in self.quarantines.values() if taken.version == version]
+        usable = [
+            batch
+            for batch in self.batches.values()
+            if batch.generator_version == version
+            and batch.batch_id not in self.voided
+            and batch.sequence > max(withdrawn, default=0)
+        ]
+        return usable[-1] if usable else None
 
     def accounting(self) -> Accounting:
         """Count where everything is."""
@@ -153,7 +228,19 @@ def _document(state: Projection, event: DocumentAccepted, _: int) -> None:
 
 
 def _benchmark(state: Projection, event: BenchmarkFrozen, _: int) -> None:
-    state.benchmark = state.benchmark or event
+    state.benchmarks.setdefault(event.generation, event)
+
+
+def _renewal(state: Projection, event: BenchmarkRenewalRequested, _: int) -> None:
+    asked = state.renewals.setdefault(event.generation, [])
+    if all(known.event_id != event.event_id for known in asked):
+        asked.append(event)
+
+
+def _renewal_refused(state: Projection, event: BenchmarkRenewalRefused, _: int) -> None:
+    refused = state.renewals_refused.setdefault(event.generation, [])
+    if all(known.event_id != event.event_id for known in refused):
+        refused.append(event)
 
 
 def _base(state: Projection, event: BaseModelImported, _: int) -> None:
@@ -203,6 +290,47 @@ def _verdict(state: Projection, event: VerdictReached, _: int) -> None:
     state.verdicts.setdefault(event.evaluation_id, event)
 
 
+def _confirmation_request(state: Projection, event: ConfirmationRequested, _: int) -> None:
+    state.confirmation_requests.setdefault(event.evaluation_id, event)
+
+
+def _confirmation(state: Projection, event: ConfirmationCompleted, _: int) -> None:
+    state.confirmations.setdefault((event.evaluation_id, event.opening), event)
+
+
+def _shadow_request(state: Projection, event: ShadowRequested, _: int) -> None:
+    state.shadow_requests.setdefault(event.evaluation_id, event)
+
+
+def _shadow_batch(state: Projection, event: ShadowGenerated, _: int) -> None:
+    state.shadow_batches.setdefault(event.evaluation_id, event)
+
+
+def _shadow_failure(state: Projection, event: ShadowFailed, _: int) -> None:
+    state.shadow_failures.setdefault(event.evaluation_id, event)
+
+
+def _shadow(state: Projection, event: ShadowJudged, _: int) -> None:
+    state.shadows.setdefault(event.evaluation_id, event)
+
+
+def _alarm(state: Projection, event: Alarm, _: int) -> None:
+    if all((type(known), known.shard_id) != (type(event), event.shard_id) for known in state.alarms):
+        state.alarms.append(event)
+
+
+def _quarantine(state: Projection, event: VersionQuarantined, _: int) -> None:
+    state.quarantines.setdefault(event.ledger_sequence, event)
+
+
+def _forgotten(state: Projection, event: DocumentForgotten, _: int) -> None:
+    state.forgotten.setdefault(event.document_id, event)
+
+
+def _rewind(state: Projection, event: RewindRequested, _: int) -> None:
+    state.rewinds.setdefault(event.ledger_sequence, event)
+
+
 def _flip(state: Projection, event: Flip, _: int) -> None:
     state.flips.setdefault(event.ledger_sequence, event)
 
@@ -220,6 +348,8 @@ def _status(state: Projection, event: ServiceStatus, _: int) -> None:
 _FOLDS: dict[type[Event], Callable[[Projection, Any, int], None]] = {
     DocumentAccepted: _document,
     BenchmarkFrozen: _benchmark,
+    BenchmarkRenewalRequested: _renewal,
+    BenchmarkRenewalRefused: _renewal_refused,
     BaseModelImported: _base,
     GenerationRequested: _request,
     BatchGenerated: _batch,
@@ -228,6 +358,17 @@ _FOLDS: dict[type[Event], Callable[[Projection, Any, int], None]] = {
     CheckpointSaved: _checkpoint,
     EvaluationCompleted: _evaluation,
     VerdictReached: _verdict,
+    ConfirmationRequested: _confirmation_request,
+    ConfirmationCompleted: _confirmation,
+    ShadowRequested: _shadow_request,
+    ShadowGenerated: _shadow_batch,
+    ShadowFailed: _shadow_failure,
+    ShadowJudged: _shadow,
+    DiversityAlarmRaised: _alarm,
+    DiversityAlarmCleared: _alarm,
+    VersionQuarantined: _quarantine,
+    DocumentForgotten: _forgotten,
+    RewindRequested: _rewind,
     GeneratorPromoted: _flip,
     GeneratorRolledBack: _flip,
     GeneratorLoaded: _load,

@@ -17,18 +17,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from datetime import UTC, datetime
 
 from jupiter import crashpoints
+from jupiter.controller import withdrawals
 from jupiter.controller.deps import Deps
 from jupiter.controller.evidence import Refusal
-from jupiter.controller.flips import Request, announcement_of, flip_to_checkpoint, flip_to_version
+from jupiter.controller.flips import Request, announcement_of, flip_to_checkpoint
 from jupiter.controller.gate import Verdict
-from jupiter.controller.watch import failure_of
+from jupiter.controller.rollback import Rollback
 from jupiter.errors import Conflict, IntegrityError, NotFound, Rejected
 from jupiter.events import GeneratorPromoted, GeneratorRolledBack
-from jupiter.ledger import LedgerEntry, current
+from jupiter.ledger import LedgerEntry, current, flips
 
 __all__ = ["Promotion", "wanted"]
 
@@ -41,18 +41,38 @@ async def wanted(deps: Deps) -> list[tuple[Verdict, str]]:
     """Return the PROMOTE verdicts (with their sha256) that may still be acted on, oldest first.
 
     One that was reached before the newest flip is no longer: it compared with, or was overtaken by, something else.
+    Nor is one of a checkpoint that the trainer was sent back from: what was withdrawn is in its weights. Nor one that
+    is no longer what its event told of.
     """
-    ledger = await asyncio.to_thread(deps.ledger.refresh)
+    live = current(await asyncio.to_thread(deps.ledger.refresh))
     found = []
     for evaluation_id, event in deps.state.verdicts.items():
         if event.decision != "PROMOTE":
             continue
         stands = await asyncio.to_thread(deps.evidence.verdict, evaluation_id)
-        if stands is None or stands[0].ledger_sequence != len(ledger):
+        if stands is None or live is None or stands[0].ledger_sequence < live.sequence:
             continue
-        if await asyncio.to_thread(deps.evidence.refusal, evaluation_id) is None:
+        if await asyncio.to_thread(deps.evidence.refusal, evaluation_id) is None and not await _refused(deps, *stands):
             found.append(stands)
     return found
+
+
+async def _refused(deps: Deps, verdict: Verdict, digest: str) -> bool:
+    """Refuse, for good, a verdict that was written over, and a candidate that a rollback took back; return whether."""
+    told = deps.state.verdicts[verdict.evaluation_id].verdict_sha256
+    checkpoint = deps.state.checkpoints.get(verdict.checkpoint_id)
+    reason = None
+    if told not in (None, digest):
+        reason = f"somebody rewrote its verdict: it has sha256 {digest}, its event told of {told}"
+    elif checkpoint is not None:
+        reason = await withdrawals.fed_on_withdrawn(deps, checkpoint)
+    if reason is None:
+        return False
+    log.warning("promotion of step %d refused: %s", verdict.step, reason)
+    now = datetime.now(UTC).isoformat(timespec="milliseconds")
+    refusal = Refusal(evaluation_id=verdict.evaluation_id, reason=reason, time=now)
+    await asyncio.to_thread(deps.evidence.refuse, refusal)
+    return True
 
 
 class Promotion:
@@ -60,23 +80,30 @@ class Promotion:
 
     def __init__(self, deps: Deps) -> None:
         self._deps = deps
-        self._watched_since: tuple[int, float] | None = None
-        """(ledger sequence, monotonic time) since this process could have heard of loads."""
+        self._rollback = Rollback(deps)
 
     async def advance(self) -> None:
-        """Announce what the ledger says, roll back what nobody serves, promote what was found better."""
-        ledger = await asyncio.to_thread(self._deps.ledger.refresh)
-        for entry in ledger:
-            if entry.sequence not in self._deps.state.flips:
-                await self._announce(entry)
-        live = current(ledger)
+        """Announce what the ledger says, take back what failed, promote what was found better."""
+        live = await self._announced()
         if live is None:
             return
-        if await self._roll_back_failure(live):
+        if await self._rollback.advance(live):
+            await self._announced()
             return
-        if self._deps.config.self_improvement.mode == "auto":
+        # An open diversity alarm pauses promotions; what was found better waits until it is cleared.
+        if self._deps.config.self_improvement.mode == "auto" and self._deps.state.open_alarm() is None:
             for verdict, digest in (await wanted(self._deps))[:1]:
                 await self._promote(verdict, digest)
+
+    async def _announced(self) -> LedgerEntry | None:
+        """Tell of every flip that the streams do not know of, and of what was withdrawn; return the live one."""
+        deps = self._deps
+        ledger = await asyncio.to_thread(deps.ledger.refresh)
+        for entry in flips(ledger):
+            if entry.sequence not in deps.state.flips:
+                await self._announce(entry)
+        await withdrawals.announce(deps)
+        return current(ledger)
 
     async def _announce(self, entry: LedgerEntry) -> None:
         kind = GeneratorRolledBack if entry.action == "rolled_back" else GeneratorPromoted
@@ -85,32 +112,6 @@ class Promotion:
         crashpoints.reached("event")
         self._deps.state.apply(event)
         log.info("version %d is live (%s): %s", entry.version, entry.action, entry.reason)
-
-    async def _roll_back_failure(self, live: LedgerEntry) -> bool:
-        if self._watched_since is None or self._watched_since[0] != live.sequence:
-            self._watched_since = live.sequence, time.monotonic()
-        reason = failure_of(
-            self._deps.state,
-            live,
-            now=datetime.now(UTC),
-            watched_s=time.monotonic() - self._watched_since[1],
-            load_timeout_s=self._deps.config.controller.load_timeout_s,
-        )
-        if reason is None:
-            return False
-        request = Request(actor=ACTOR, reason=reason, action="rolled_back", expected_version=live.version)
-        try:
-            async with self._deps.flipping:
-                entry = await asyncio.to_thread(
-                    flip_to_version, self._deps.blobs, live.domain, request, version=live.previous_version
-                )
-        except Conflict as error:
-            log.info("no rollback needed any more: %s", error)
-            return True
-        log.warning("rolled back to version %d: %s", entry.version, reason)
-        await asyncio.to_thread(self._deps.ledger.refresh)
-        await self._announce(entry)
-        return True
 
     async def _promote(self, verdict: Verdict, digest: str) -> None:
         evaluation = self._deps.state.evaluations.get(verdict.evaluation_id)
@@ -147,5 +148,5 @@ class Promotion:
             refusal = Refusal(evaluation_id=verdict.evaluation_id, reason=str(error), time=now)
             await asyncio.to_thread(self._deps.evidence.refuse, refusal)
         else:
-            await asyncio.to_thread(self._deps.ledger.refresh)
-            await self._announce(entry)
+            log.info("step %d became version %d", verdict.step, entry.version)
+            await self._announced()

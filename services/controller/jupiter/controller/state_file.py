@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from jupiter.config import ClusterConfig
+from jupiter.controller.ceiling import plateau_lines
 from jupiter.controller.projection import Projection
-from jupiter.ledger import LedgerEntry, current
+from jupiter.ledger import LedgerEntry, current, flips, openings
 
 __all__ = ["StateFile", "pipeline_state"]
 
@@ -22,6 +23,8 @@ __all__ = ["StateFile", "pipeline_state"]
 def pipeline_state(state: Projection, ledger: Sequence[LedgerEntry], config: ClusterConfig) -> dict[str, Any]:
     """Return the file's content. An epoch is an evaluation; scores are composites from 0 to 1."""
     live = current(ledger)
+    alarm = state.open_alarm()
+    confirmed = _confirmed(state, ledger)
     epochs = []
     for number, event in enumerate(state.evaluations.values(), start=1):
         verdict = state.verdicts.get(event.evaluation_id)
@@ -37,6 +40,7 @@ def pipeline_state(state: Projection, ledger: Sequence[LedgerEntry], config: Clu
                 "generator_version": event.generator_version,
                 "decision": verdict.decision if verdict else None,
                 "evaluation_id": event.evaluation_id,
+                "confirmation": confirmed.get(event.evaluation_id),
             }
         )
     epoch_of = {epoch["evaluation_id"]: epoch["epoch"] for epoch in epochs}
@@ -57,10 +61,23 @@ def pipeline_state(state: Projection, ledger: Sequence[LedgerEntry], config: Clu
                 "actor": entry.actor,
                 "reason": entry.reason,
             }
-            for entry in ledger
+            for entry in flips(ledger)
             if entry.action != "registered"
         ],
+        "diversity_alarm": list(alarm.alarms) if alarm else None,
+        "plateau": list(plateau_lines(state, ledger, config)),
     }
+
+
+def _confirmed(state: Projection, ledger: Sequence[LedgerEntry]) -> dict[str, Any]:
+    """Return, by evaluation, what the sealed half said of it."""
+    found = {}
+    for entry in openings(ledger):
+        event = state.confirmations.get((entry.evaluation_id or "", entry.opening or 0))
+        if event is not None:
+            shown = {"opening", "items", "candidate_score", "generator_score", "difference"}
+            found[event.evaluation_id] = event.model_dump(include=shown)
+    return found
 
 
 class StateFile:

@@ -10,13 +10,17 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from jupiter.controller.diversity import Figure
 from jupiter.controller.gate import Verdict
 from jupiter.ledger import LedgerEntry
-from jupiter.reports import EvaluationReport
+from jupiter.reports import Confirmation, EvaluationReport, Shadow
 
 __all__ = [
     "AccountingView",
+    "AlarmView",
+    "ConfirmationView",
     "DeadLetterView",
+    "DiversityView",
     "DocumentAnswer",
     "ErrorBody",
     "ErrorView",
@@ -25,10 +29,15 @@ __all__ = [
     "GeneratorView",
     "HistoryView",
     "NextEvaluation",
+    "NotEvaluatedView",
+    "OriginalsView",
     "PromoteBody",
+    "RecordView",
     "ReplayAnswer",
     "RollbackBody",
     "SampleView",
+    "SealedHalfView",
+    "ShadowView",
     "StageView",
     "StatusView",
     "VersionView",
@@ -40,7 +49,7 @@ class View(BaseModel):
 
 
 class ErrorView(View):
-    code: Literal["invalid", "not_found", "conflict", "refused", "unavailable"]
+    code: Literal["invalid", "unauthorized", "forbidden", "not_found", "conflict", "refused", "unavailable"]
     message: str
     """What was wrong, what was seen, what to do."""
 
@@ -98,13 +107,32 @@ class AccountingView(View):
     shards: int
     open_batches: int
     buried_batches: int
-    """In the dead letters."""
+    """In the dead letters, or withdrawn."""
     lost: int
     """Acked by somebody, and no event tells what became of it."""
 
 
+class ConfirmationView(View):
+    """What the sealed half said."""
+
+    opening: int
+    """k: error is spent by it."""
+    items: int
+    candidate_score: float
+    generator_score: float
+    difference: float
+
+
+class ShadowView(View):
+    """How the candidate did as a generator, on the same items as the incumbent."""
+
+    items: int
+    candidate_accepted: int
+    incumbent_accepted: int
+
+
 class EvaluationView(View):
-    """One evaluation in a line; the number is the epoch."""
+    """One evaluation in a line; the number is the epoch. Its scores are those of the development half."""
 
     epoch: int
     evaluation_id: str
@@ -121,6 +149,41 @@ class EvaluationView(View):
     decision: str | None
     """None while the gate has not decided."""
     reasons: tuple[str, ...]
+    stage: Literal["deciding", "queued", "confirmation", "shadow", "settled"]
+    """What it waits for; `queued`: until another evaluation is through the sealed half."""
+    stage_detail: str = ""
+    confirmation: ConfirmationView | None = None
+    shadow: ShadowView | None = None
+
+
+class NotEvaluatedView(View):
+    """A checkpoint that could not be evaluated: its verdict is INVALID."""
+
+    checkpoint_id: str
+    run: str
+    step: int
+    evaluation_id: str
+    """Under which the verdict stands."""
+    reasons: tuple[str, ...]
+
+
+class SealedHalfView(View):
+    """How much of the benchmark's sealed half is spent."""
+
+    openings: int
+    """Against whatever version."""
+    openings_max: int
+    """`self_improvement.sealed_openings_max`: from there on nothing is promoted on this benchmark."""
+
+
+class AlarmView(View):
+    """A diversity alarm that is open: promotions pause, and the real ratio is raised."""
+
+    shard_id: str
+    """The shard that tripped it."""
+    generator_version: int
+    alarms: tuple[str, ...]
+    """Figure, value and bound of each."""
 
 
 class StatusView(View):
@@ -146,12 +209,32 @@ class StatusView(View):
     """Shards that the trainer has not consumed yet."""
     evaluations: int
     last_evaluation: EvaluationView | None
+    not_evaluated: tuple[NotEvaluatedView, ...]
+    """Oldest first; a dead letter that is replayed and succeeds takes its checkpoint out."""
     pending_approval: tuple[str, ...]
     """Evaluations found better that wait for `promote` (mode `approve`)."""
     refused: Mapping[str, str]
     """Evaluation -> why its promotion could not be carried out."""
     dead_letters: int
     """Up to 1,000; the list has the rest."""
+    openings: int
+    """Openings of the sealed half against the live version so far."""
+    sealed_half: SealedHalfView | None
+    """None before a benchmark is frozen."""
+    diversity_alarm: AlarmView | None
+    diversity: tuple[Figure, ...]
+    """How varied the newest batches are beside the first ones; empty while there are too few to say."""
+    plateau: tuple[str, ...]
+    """The finding, then what would lift it, a line each; empty while scores rise or it is too early to say."""
+
+
+class DiversityView(View):
+    """One shard's figures: of the samples (`synthetic.`, `coverage.`, shares) and of the real data (`real.`)."""
+
+    shard_id: str
+    batch_id: str
+    generator_version: int
+    figures: Mapping[str, float]
 
 
 class VersionView(View):
@@ -176,7 +259,33 @@ class EvaluationDetail(View):
     evaluation: EvaluationView
     verdict: Verdict | None
     refusal: str | None
-    report: EvaluationReport
+    report: EvaluationReport | None
+    """With confirmation and shadow once it is settled; None where it cannot be read, which the verdict then says."""
+
+
+class OriginalsView(View):
+    """What the evaluator and the curator stored, read again under the digests that their events name.
+
+    None: the evaluation never came so far, or it cannot be read any more, and `faults` says so.
+    """
+
+    report: EvaluationReport | None
+    confirmation: Confirmation | None
+    shadow: Shadow | None
+    faults: tuple[str, ...]
+
+
+class RecordView(View):
+    """What `jupiter replay` recomputes a verdict from: the stored bytes, unchanged, and what they must agree with."""
+
+    evaluation_id: str
+    inputs_base64: str | None
+    """`inputs.json`: report, history and configuration. None: nothing readable was there to decide on (INVALID)."""
+    verdict_base64: str
+    """`verdict.json`."""
+    verdict_sha256: str | None
+    """As the event told it; None where that is older than the field."""
+    originals: OriginalsView
 
 
 class SampleView(View):
@@ -230,3 +339,7 @@ class RollbackBody(View):
     expected_version: int = Field(ge=1)
     actor: str = Field(default="api", min_length=1, max_length=200)
     reason: str = Field(default="by hand", min_length=1, max_length=1_000)
+    quarantine: bool = False
+    """Withdraw the batches that the version left behind has made: no later shard holds or trains on them."""
+    rewind: bool = False
+    """With `quarantine`: the trainer goes back to its last checkpoint that had none of them."""

@@ -48,8 +48,19 @@ def failure_of(
         return f"every live generator refused version {live.version}: {_first(failed.values())}"
     if watched_s >= load_timeout_s:
         refusals = f"; {len(failed)} refused it: {_first(failed.values())}" if failed else ""
-        return f"no generator loaded version {live.version} within {load_timeout_s:g} s{refusals}"
+        return f"no generator loaded version {live.version} within {load_timeout_s:g} s{refusals}{_waiting(state, now)}"
     return None
+
+
+def _waiting(state: Projection, now: datetime) -> str:
+    """Say what live generators wait for: a version that a machine had no room for is named with the reason."""
+    live = live_generators(state, now)
+    words = [
+        f"; {status.instance} waits: {status.detail}"
+        for status in state.statuses_of("generator")
+        if status.instance in live and status.stage == "waiting"
+    ]
+    return "".join(words)
 
 
 def _first(reasons: Iterable[str]) -> str:

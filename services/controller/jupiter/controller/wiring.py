@@ -12,6 +12,7 @@ from fastapi import FastAPI
 from jupiter.config import DomainConfig
 from jupiter.config.loading import load_domain
 from jupiter.controller.api import build_app
+from jupiter.controller.api.access import check_reachable
 from jupiter.controller.conductor import Conductor
 from jupiter.controller.config import api_section
 from jupiter.controller.deps import Deps
@@ -24,7 +25,11 @@ __all__ = ["application", "assemble", "setup"]
 
 
 async def setup(runtime: Runtime) -> ServiceParts[Deps]:
-    """Rebuild the projection from the streams and return the parts of the service, the API included."""
+    """Rebuild the projection from the streams and return the parts of the service, the API included.
+
+    Raises ConfigError when the API would be open to other machines.
+    """
+    check_reachable(runtime.config.controller)
     return await assemble(runtime, load_domain(runtime.domain))
 
 

@@ -5,9 +5,9 @@ Owns: assembling the app. Does not know: any rule of the cycle; each route asks 
 
 from __future__ import annotations
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 
-from jupiter.controller.api import documents, errors, flips, reading
+from jupiter.controller.api import access, benchmark, documents, errors, flips, lineage, reading, withdrawals
 from jupiter.controller.deps import Deps
 
 __all__ = ["API_VERSION", "build_app"]
@@ -24,7 +24,10 @@ def build_app(deps: Deps | None) -> FastAPI:
         redoc_url=None,
     )
     app.state.deps = deps
+    app.state.callers = access.read_keys(deps.config.controller.api_keys) if deps else ()
     errors.install(app)
-    for module in (reading, flips, documents):
-        app.include_router(module.router, prefix="/v1", responses=errors.RESPONSES)
+    for module in (reading, flips, documents, withdrawals, lineage, benchmark):
+        app.include_router(
+            module.router, prefix="/v1", responses=errors.RESPONSES, dependencies=[Depends(access.allowed)]
+        )
     return app

@@ -12,12 +12,15 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+from jupiter.controller.api.access import Forbidden, Unauthorized
 from jupiter.controller.views import ErrorBody, ErrorView
 from jupiter.errors import Conflict, IntegrityError, JupiterError, NotFound, Rejected, Unavailable
 
 __all__ = ["RESPONSES", "install"]
 
 _STATUS: dict[type[JupiterError], tuple[int, str]] = {
+    Unauthorized: (401, "unauthorized"),
+    Forbidden: (403, "forbidden"),
     NotFound: (404, "not_found"),
     Conflict: (409, "conflict"),
     Rejected: (422, "refused"),
@@ -26,6 +29,8 @@ _STATUS: dict[type[JupiterError], tuple[int, str]] = {
 }
 
 RESPONSES: dict[int | str, dict[str, Any]] = {
+    401: {"model": ErrorBody, "description": "No key, or an unknown one"},
+    403: {"model": ErrorBody, "description": "The key's scope does not reach so far"},
     404: {"model": ErrorBody, "description": "No such thing"},
     409: {"model": ErrorBody, "description": "Another version is live, or somebody was first"},
     422: {"model": ErrorBody, "description": "The request is malformed, or cannot be carried out"},

@@ -17,6 +17,7 @@ from jupiter.controller.api.reading import WithDeps
 from jupiter.controller.deps import Deps
 from jupiter.controller.flips import Request, flip_to_checkpoint, flip_to_version
 from jupiter.controller.views import PromoteBody, RollbackBody
+from jupiter.controller.withdrawals import fed_on_withdrawn
 from jupiter.errors import NotFound, Rejected
 from jupiter.events import CheckpointSaved
 from jupiter.ledger import LedgerEntry
@@ -63,7 +64,11 @@ async def promote(body: PromoteBody, deps: WithDeps, idempotency_key: Idempotenc
 @router.post("/rollback")
 async def rollback(body: RollbackBody, deps: WithDeps, idempotency_key: IdempotencyKey = None) -> LedgerEntry:
     """Flip back to an earlier version. Returns the ledger's entry."""
-    request = _request(body, "rolled_back", idempotency_key)
+    if body.rewind and not body.quarantine:
+        raise Rejected("rewind goes back to before what was quarantined: ask for quarantine too")
+    request = _request(body, "rolled_back", idempotency_key).model_copy(
+        update={"quarantine": body.quarantine, "rewind": body.rewind}
+    )
     return await _flip(deps, lambda: flip_to_version(deps.blobs, deps.state.domain, request, version=body.version))
 
 
@@ -113,9 +118,17 @@ async def _justified(deps: Deps, body: PromoteBody, evaluation_id: str | None) -
         return None
     verdict, digest = stands
     if not body.force:
+        alarm = deps.state.open_alarm()
+        if alarm is not None:
+            raise Rejected(
+                f"promotions pause, a diversity alarm is open: {'; '.join(alarm.alarms)}; force overrides it"
+            )
         if verdict.decision != "PROMOTE":
             raise Rejected(f"the gate says {verdict.decision}: {'; '.join(verdict.reasons)}; force overrides it")
         if verdict.generator_version != body.expected_version:
             compared, live = verdict.generator_version, body.expected_version
             raise Rejected(f"it was compared with version {compared}, not with {live}; force overrides it")
+        refused = await fed_on_withdrawn(deps, deps.state.checkpoints[verdict.checkpoint_id])
+        if refused is not None:
+            raise Rejected(refused)
     return digest
