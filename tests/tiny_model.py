@@ -9,6 +9,7 @@ import argparse
 import json
 import pathlib
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +31,20 @@ def tiny_texts() -> list[str]:
     return texts
 
 
-def make_tiny_model(directory: Path, *, seed: int = 0, hidden: int = 48, layers: int = 2) -> Path:
+def make_tiny_model(
+    directory: Path,
+    *,
+    seed: int = 0,
+    hidden: int = 48,
+    layers: int = 2,
+    context: int = 2048,
+    tied: bool = True,
+    words: Sequence[str] = (),
+) -> Path:
     """Save a random Llama (bfloat16, tied embeddings like SmolLM2) in Hugging Face layout; another seed, other weights.
 
-    The weights are drawn wide enough that two seeds differ plainly in their log-probabilities. Returns `directory`.
+    The weights are drawn wide enough that two seeds differ plainly in their log-probabilities. `words` are texts whose
+    words shall be tokens, as far as half as many tokens more allow. Returns `directory`.
     """
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
@@ -41,7 +52,7 @@ def make_tiny_model(directory: Path, *, seed: int = 0, hidden: int = 48, layers:
     # Spinning threads of parallel test workers slow each other down tenfold; a tiny model gains nothing from them.
     torch.set_num_threads(1)
     llama: Any = LlamaForCausalLM
-    tokenizer = _train_tokenizer()
+    tokenizer = _train_tokenizer(words)
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=hidden,
@@ -49,9 +60,9 @@ def make_tiny_model(directory: Path, *, seed: int = 0, hidden: int = 48, layers:
         num_hidden_layers=layers,
         num_attention_heads=4,
         num_key_value_heads=2,
-        max_position_embeddings=2048,
+        max_position_embeddings=context,
         initializer_range=0.3,
-        tie_word_embeddings=True,
+        tie_word_embeddings=tied,
         bos_token_id=tokenizer.convert_tokens_to_ids("<|im_start|>"),
         eos_token_id=tokenizer.convert_tokens_to_ids("<|im_end|>"),
         pad_token_id=tokenizer.convert_tokens_to_ids("<|im_end|>"),
@@ -65,7 +76,7 @@ def make_tiny_model(directory: Path, *, seed: int = 0, hidden: int = 48, layers:
     return directory
 
 
-def _train_tokenizer() -> Any:
+def _train_tokenizer(words: Sequence[str]) -> Any:
     """Train a byte-level BPE, so that any text survives a round trip, with the special tokens of SmolLM2."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
@@ -76,12 +87,12 @@ def _train_tokenizer() -> Any:
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY,
+        vocab_size=VOCABULARY + VOCABULARY // 2 * bool(words),
         special_tokens=special,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    backend.train_from_iterator(tiny_texts(), trainer)
+    backend.train_from_iterator([*tiny_texts(), *words], trainer)
     return fast_tokenizer(
         tokenizer_object=backend,
         bos_token="<|im_start|>",

@@ -238,6 +238,8 @@ async def test_a_candidate_corrupted_after_its_evaluation_is_rolled_back_while_t
 
     await SelfImprover(cluster.config, None).promote(evaluation_id=verdict.evaluation_id, force=True)
     await wait(cluster, lambda seen: seen.all(GeneratorRolledBack), "the automatic rollback")
+    # The channels are followed side by side: what made the controller roll back may be read after the rollback.
+    await wait(cluster, lambda seen: seen.all(GeneratorLoadFailed), "the refusal to load")
     assert [event.version for event in cluster.watch.all(GeneratorPromoted)] == [1, 2]
     assert cluster.watch.all(GeneratorLoadFailed)[0].version == 2
     assert not [load for load in cluster.watch.all(GeneratorLoaded) if load.version == 2]

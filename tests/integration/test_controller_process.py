@@ -19,7 +19,7 @@ import yaml
 from jupiter.blobs.s3 import S3Blobs
 from jupiter.bus.jetstream import JetStreamBus
 from jupiter.config.loading import settings_as_environment
-from jupiter.ledger import read_ledger
+from jupiter.ledger import flips, read_ledger
 from jupiter.orchestrator import SelfImprover
 from jupiter.service import running
 from tests.servers import NatsServer, S3Server
@@ -31,10 +31,10 @@ WAIT_S = 40.0
 
 
 async def flipped(cycle: Cycle, count: int) -> None:
-    """Wait until the ledger has so many entries."""
+    """Wait until the ledger has so many flips."""
     deadline = time.monotonic() + WAIT_S
-    while len(await asyncio.to_thread(read_ledger, cycle.blobs, cycle.name)) < count:
-        assert time.monotonic() < deadline, f"no {count} ledger entries within {WAIT_S} s"
+    while len(flips(await asyncio.to_thread(read_ledger, cycle.blobs, cycle.name))) < count:
+        assert time.monotonic() < deadline, f"no {count} flips within {WAIT_S} s"
         await asyncio.sleep(0.05)
 
 
@@ -49,12 +49,12 @@ async def test_promotion_and_rollback_on_real_servers(
         await cycle.load(cycle.ledger()[0])
         await cycle.freeze_benchmark()
         await cycle.publish_documents(6)
-        await cycle.evaluate(await cycle.save_checkpoint(100))
+        await cycle.answer(await cycle.evaluate(await cycle.save_checkpoint(100)), wait_s=WAIT_S)
         await flipped(cycle, 2)
         await cycle.say("generator", instance="0")
-        await cycle.load(cycle.ledger()[1], failed="golden outputs differ")
+        await cycle.load(cycle.ledger()[-1], failed="golden outputs differ")
         await flipped(cycle, 3)
-    assert [entry.version for entry in cycle.ledger()] == [1, 2, 1]
+    assert [entry.action for entry in cycle.ledger()] == ["registered", "opened", "promoted", "rolled_back"]
     requests = await cycle.events("generation")
     assert len({event.event_id for event in requests}) == len(requests) >= 4
 
@@ -90,28 +90,32 @@ async def test_killed_after_each_step_it_promotes_once(
     with controller_process(cycle, tmp_path):
         await cycle.import_base()
         await flipped(cycle, 1)
-    await cycle.evaluate(await cycle.save_checkpoint(100))
+    report = await cycle.evaluate(await cycle.save_checkpoint(100))
+    # The other services work on, whether the controller lives or not.
+    answering = asyncio.create_task(cycle.answer(report, wait_s=3 * WAIT_S))
     with controller_process(cycle, tmp_path, **crash) as process:
         killed = await asyncio.to_thread(process.wait, WAIT_S)
     assert killed == -9
     assert marker.exists()
     with controller_process(cycle, tmp_path, **crash):
         await flipped(cycle, 2)
+    await answering
     await _whole_once(cycle)
 
 
 async def _whole_once(cycle: Cycle) -> None:
-    """What every death must leave: one verdict, one promotion, each told once, nothing in the dead letters."""
+    """What every death must leave: one opening, one verdict, one promotion, each told once, no dead letters."""
     ledger = cycle.ledger()
-    assert [entry.version for entry in ledger] == [1, 2]
+    assert [entry.action for entry in ledger] == ["registered", "opened", "promoted"]
     deadline = time.monotonic() + WAIT_S
-    assert ledger[1].evaluation_id is not None
-    verdicts = await cycle.events("verdicts")
-    assert len({event.event_id for event in verdicts}) == len(verdicts) == 1
-    flips = await cycle.events("generators")
-    while len(flips) < 2 and time.monotonic() < deadline:
-        flips = await cycle.events("generators")
-    assert len({event.event_id for event in flips}) == len(flips) <= 2
+    assert ledger[-1].evaluation_id is not None
+    for channel in ("verdicts", "confirmations"):
+        told = await cycle.events(channel)
+        assert len({event.event_id for event in told}) == len(told) == 1
+    announced = await cycle.events("generators")
+    while len(announced) < 2 and time.monotonic() < deadline:
+        announced = await cycle.events("generators")
+    assert len({event.event_id for event in announced}) == len(announced) <= 2
     letters = await cycle.bus.dead_letters(limit=1000)
     assert [letter for letter in letters if letter.subject.endswith(cycle.name)] == []
 
@@ -123,7 +127,7 @@ async def test_api_of_the_process(
     with controller_process(cycle, tmp_path):
         await cycle.import_base()
         await flipped(cycle, 1)
-        await cycle.evaluate(await cycle.save_checkpoint(100))
+        await cycle.answer(await cycle.evaluate(await cycle.save_checkpoint(100)), wait_s=WAIT_S)
         await flipped(cycle, 2)
         improver = SelfImprover(cycle.config)
         assert (await improver.rollback_generator()).version == 1

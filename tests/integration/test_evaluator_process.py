@@ -7,10 +7,11 @@ import hashlib
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,14 +21,25 @@ from jupiter.bus.jetstream import JetStreamBus
 from jupiter.config import ClusterConfig
 from jupiter.config.loading import settings_as_environment
 from jupiter.config.sections import EvaluatorSection, SelfImprovementSection
+from jupiter.contamination import find_count
 from jupiter.domains.python_stdlib import published_documents
 from jupiter.evaluator.benchmark import Benchmark, build_benchmark
 from jupiter.evaluator.benchmarks import find_frozen, freeze
 from jupiter.evaluator.items import Corpus
-from jupiter.events import BenchmarkFrozen, CheckpointSaved, DocumentAccepted, EvaluationCompleted, Event
-from jupiter.ledger import GENESIS_HASH, LedgerEntry
-from jupiter.records import Document, canonical_json, digest_of
-from jupiter.reports import EvaluationReport
+from jupiter.events import (
+    BenchmarkFrozen,
+    BenchmarkRenewalRequested,
+    CheckpointSaved,
+    ConfirmationCompleted,
+    ConfirmationRequested,
+    DocumentAccepted,
+    EvaluationCompleted,
+    Event,
+)
+from jupiter.ledger import GENESIS_HASH, LedgerEntry, entry_hash, read_ledger
+from jupiter.records import Document, Sample, canonical_json, digest_of
+from jupiter.reports import Confirmation, EvaluationReport
+from jupiter.sample_files import write_parquet
 from tests.servers import NatsServer, S3Server
 from tests.tiny_model import make_tiny_model
 
@@ -37,13 +49,31 @@ SAMPLES = 40
 MODULES = frozenset({"json", "textwrap", "math", "fractions", "statistics", "bisect", "heapq", "itertools", "difflib"})
 
 
+LATER_MODULES = frozenset(
+    {
+        "shutil",
+        "socket",
+        "base64",
+        "urllib",
+        "subprocess",
+        "codecs",
+        "collections",
+        "uuid",
+        "secrets",
+        "pickle",
+        "zipfile",
+    }
+)
+"""Of documents that come after the first benchmark."""
+
+
 @cache
-def documents() -> tuple[Document, ...]:
+def documents(modules: frozenset[str] = MODULES) -> tuple[Document, ...]:
     """Return real documents of some modules, and of the language reference."""
     chosen = []
     for published in published_documents():
         group = published.group or published.source
-        if group.split(".")[0] in MODULES or published.kind == "text":
+        if group.split(".")[0] in modules or published.kind == "text":
             chosen.append(
                 Document(
                     document_id=hashlib.sha256(published.text.encode()).hexdigest(),
@@ -119,17 +149,29 @@ async def first(bus: JetStreamBus, channel: str, domain: str) -> Event:
     raise AssertionError
 
 
+async def frozen_as(bus: JetStreamBus, domain: str, *, generation: int) -> None:
+    """Wait until a benchmark of that generation was announced."""
+    async with asyncio.timeout(120):
+        async for entry in bus.read(f"benchmarks.{domain}"):
+            if isinstance(entry.event, BenchmarkFrozen) and entry.event.generation == generation:
+                return
+
+
 async def published(bus: JetStreamBus, channel: str, domain: str) -> list[Event]:
     return [entry.event async for entry in bus.read(f"{channel}.{domain}", follow=False)]
 
 
-def store(blobs: S3Blobs, directory: Path, *, prefix: str, kind: str, domain: str) -> manifests.Committed:
+def store(
+    blobs: S3Blobs, directory: Path, *, prefix: str, kind: str, domain: str, details: Mapping[str, Any] | None = None
+) -> manifests.Committed:
     files = tuple(
         manifests.upload_file(blobs, prefix=prefix, name=f"model/{path.name}", path=path)
         for path in sorted(directory.iterdir())
     )
     work_id = digest_of(domain, prefix)
-    return manifests.commit(blobs, prefix=prefix, kind=kind, domain=domain, work_id=work_id, files=files, details={})
+    return manifests.commit(
+        blobs, prefix=prefix, kind=kind, domain=domain, work_id=work_id, files=files, details=details or {}
+    )
 
 
 def register(blobs: S3Blobs, domain: str, directory: Path) -> None:
@@ -152,9 +194,10 @@ def register(blobs: S3Blobs, domain: str, directory: Path) -> None:
     assert blobs.create(keys.ledger_key(domain, 1), canonical_json(entry))
 
 
-def save_checkpoint(blobs: S3Blobs, domain: str, directory: Path) -> CheckpointSaved:
+def save_checkpoint(blobs: S3Blobs, domain: str, directory: Path, *, shard_ids: Sequence[str] = ()) -> CheckpointSaved:
     prefix = keys.checkpoint_prefix(domain, "run1", 5)
-    committed = store(blobs, directory, prefix=prefix, kind="checkpoint", domain=domain)
+    details = {"shards": list(shard_ids)}
+    committed = store(blobs, directory, prefix=prefix, kind="checkpoint", domain=domain, details=details)
     return CheckpointSaved(
         domain=domain,
         checkpoint_id=digest_of(domain, "run1", 5),
@@ -168,8 +211,10 @@ def save_checkpoint(blobs: S3Blobs, domain: str, directory: Path) -> CheckpointS
     )
 
 
-async def publish_documents(bus: JetStreamBus, blobs: S3Blobs, domain: str) -> None:
-    for document in documents():
+async def publish_documents(
+    bus: JetStreamBus, blobs: S3Blobs, domain: str, chosen: Iterable[Document] | None = None
+) -> None:
+    for document in documents() if chosen is None else chosen:
         key = keys.document_key(domain, document.document_id)
         blobs.create(key, canonical_json(document.model_copy(update={"domain": domain})))
         await bus.publish(
@@ -212,8 +257,125 @@ async def test_documents_become_a_benchmark_and_a_checkpoint_an_evaluation(
     manifest = manifests.read(blobs, event.manifest_key, sha256=event.manifest_sha256).manifest
     report = EvaluationReport.model_validate_json(manifests.download_bytes(blobs, manifest.file("report.json")))
     assert report.benchmark_digest == frozen.digest
-    assert len(report.items) == SAMPLES
+    assert {item.item_id for item in report.items} == {item.item_id for item in frozen.benchmark.half("development")}
     assert set(report.candidate_prompts) == {item.kind for item in frozen.benchmark.items}
+    assert report.general is not None
+
+
+def store_shard(blobs: S3Blobs, domain: str, texts: Iterable[str]) -> str:
+    """Commit a shard of these texts, from before anybody counted."""
+    samples = [
+        Sample(
+            sample_id=digest_of(text),
+            origin="synthetic",
+            instruction=None,
+            response=text,
+            document_id=digest_of("document"),
+            task="explanation",
+        )
+        for text in texts
+    ]
+    shard_id = digest_of(domain, len(samples))
+    prefix = keys.shard_prefix(domain, shard_id)
+    file = manifests.upload_bytes(blobs, prefix=prefix, name="samples.parquet", data=write_parquet(samples))
+    manifests.commit(blobs, prefix=prefix, kind="shard", domain=domain, work_id=shard_id, files=(file,), details={})
+    return shard_id
+
+
+async def test_a_benchmark_is_renewed_without_what_a_shard_holds_and_a_checkpoint_of_that_shard_is_judged_on_it(
+    config: ClusterConfig, bus: JetStreamBus, blobs: S3Blobs, models: tuple[Path, Path]
+) -> None:
+    domain = config.domain
+    used = freeze(blobs, benchmark().model_copy(update={"domain": domain}))
+    register(blobs, domain, models[1])
+    held_out = [one for one in documents(MODULES | LATER_MODULES) if one.split == "held_out"]
+    await publish_documents(bus, blobs, domain, held_out)
+    shard_id = store_shard(blobs, domain, (f"{one.title}: {one.text}" for one in held_out if one.group == "shutil"))
+    await bus.publish(
+        BenchmarkRenewalRequested(
+            domain=domain, generation=2, documents=100, samples=SAMPLES, actor="test", reason="used up"
+        )
+    )
+    async with evaluator(config):
+        await frozen_as(bus, domain, generation=2)
+        await bus.publish(save_checkpoint(blobs, domain, models[0], shard_ids=[shard_id]))
+        event = await first(bus, "evaluations", domain)
+    frozen = find_frozen(blobs, domain)
+    assert frozen is not None
+    assert frozen.generation == 2
+    assert frozen.event in await published(bus, "benchmarks", domain)
+    sealed = frozen.benchmark.half("confirmation")
+    assert not {item.cluster for item in used.benchmark.half("confirmation")} & {item.cluster for item in sealed}
+    assert isinstance(event, EvaluationCompleted)
+    assert event.benchmark_digest == frozen.digest
+    # What the evaluator has kept is what the controller adds up.
+    counted = find_count(blobs, domain, shard_id, benchmark_digest=frozen.digest)
+    assert counted is not None
+    assert (counted.samples, dict(counted.items)) == (0, {})
+
+
+def open_half(blobs: S3Blobs, domain: str, event: EvaluationCompleted) -> ConfirmationRequested:
+    """Spend an opening for the evaluation in the ledger, as the controller does, and return the request."""
+    ledger = read_ledger(blobs, domain)
+    entry = ledger[-1].model_copy(
+        update={
+            "sequence": len(ledger) + 1,
+            "action": "opened",
+            "previous_version": 1,
+            "evaluation_id": event.evaluation_id,
+            "benchmark_digest": event.benchmark_digest,
+            "opening": 1,
+            "previous_hash": entry_hash(ledger[-1]),
+        }
+    )
+    assert blobs.create(keys.ledger_key(domain, entry.sequence), canonical_json(entry))
+    return ConfirmationRequested(
+        domain=domain,
+        evaluation_id=event.evaluation_id,
+        checkpoint_id=event.checkpoint_id,
+        opening=1,
+        ledger_sequence=entry.sequence,
+        report_manifest_key=event.manifest_key,
+        report_manifest_sha256=event.manifest_sha256,
+    )
+
+
+async def drained(bus: JetStreamBus, domain: str, channel: str) -> None:
+    async with asyncio.timeout(60):
+        while await bus.backlog(f"{channel}.{domain}", durable="evaluator"):  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize("step", ["blobs", "manifest", "event", "ack"])
+async def test_killed_while_it_confirms_it_opens_the_sealed_half_once(
+    config: ClusterConfig, bus: JetStreamBus, blobs: S3Blobs, models: tuple[Path, Path], tmp_path: Path, step: str
+) -> None:
+    domain = config.domain
+    frozen = freeze(blobs, benchmark().model_copy(update={"domain": domain}))
+    register(blobs, domain, models[1])
+    await bus.publish(save_checkpoint(blobs, domain, models[0]))
+    async with evaluator(config):
+        event = await first(bus, "evaluations", domain)
+        assert isinstance(event, EvaluationCompleted)
+        await drained(bus, domain, "checkpoints")
+    report_key = evaluations(blobs, domain)
+    await bus.publish(open_half(blobs, domain, event))
+    async with evaluator(config, JUPITER_CRASH_AFTER=step, JUPITER_CRASH_MARKER=str(tmp_path / "died")) as process:
+        async with asyncio.timeout(120):
+            assert await process.wait() == -signal.SIGKILL
+    committed_before = evaluations(blobs, domain)
+    assert len(committed_before) == (1 if step == "blobs" else 2)
+    async with evaluator(config):
+        await drained(bus, domain, "confirmations")
+    found = [event for event in await published(bus, "evaluations", domain) if isinstance(event, ConfirmationCompleted)]
+    assert len(found) == 1
+    assert set(report_key) <= set(committed_before) <= set(evaluations(blobs, domain))
+    assert len(evaluations(blobs, domain)) == 2
+    manifest = manifests.read(blobs, found[0].manifest_key, sha256=found[0].manifest_sha256).manifest
+    confirmation = Confirmation.model_validate_json(manifests.download_bytes(blobs, manifest.file("confirmation.json")))
+    sealed = {item.item_id for item in frozen.benchmark.half("confirmation")}
+    assert {item.item_id for item in confirmation.items} == sealed
+    assert [letter for letter in await bus.dead_letters(limit=1000) if domain in letter.subject] == []
 
 
 @pytest.mark.parametrize("step", ["blobs", "manifest", "event", "ack"])
@@ -223,6 +385,9 @@ async def test_killed_after_any_step_nothing_is_lost_and_nothing_doubled(
     domain = config.domain
     freeze(blobs, benchmark().model_copy(update={"domain": domain}))
     register(blobs, domain, models[1])
+    async with evaluator(config):  # hears its own announcement first: its end is a step too, and not the one meant
+        await first(bus, "benchmarks", domain)
+        await drained(bus, domain, "benchmarks")
     await bus.publish(save_checkpoint(blobs, domain, models[0]))
     async with evaluator(config, JUPITER_CRASH_AFTER=step, JUPITER_CRASH_MARKER=str(tmp_path / "died")) as process:
         async with asyncio.timeout(120):
@@ -231,10 +396,8 @@ async def test_killed_after_any_step_nothing_is_lost_and_nothing_doubled(
     assert len(committed_before) == (0 if step == "blobs" else 1)
     async with evaluator(config):
         await first(bus, "evaluations", domain)
-        async with asyncio.timeout(60):
-            while await bus.backlog(f"checkpoints.{domain}", durable="evaluator"):  # noqa: ASYNC110
-                await asyncio.sleep(0.05)
+        await drained(bus, domain, "checkpoints")
     assert len(await published(bus, "evaluations", domain)) == 1
     assert len(evaluations(blobs, domain)) == 1
     assert set(committed_before) <= set(evaluations(blobs, domain))
-    assert await bus.dead_letters() == [] or all(domain not in letter.subject for letter in await bus.dead_letters())
+    assert all(domain not in letter.subject for letter in await bus.dead_letters(limit=1000))

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -38,8 +39,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def config_of(place: Path) -> ClusterConfig:
-    return ClusterConfig.model_validate({"domain": DOMAIN, "data_dir": place / "data"})
+def config_of(place: Path, *, port: int = 0) -> ClusterConfig:
+    return ClusterConfig.model_validate({"domain": DOMAIN, "data_dir": place / "data", "controller": {"port": port}})
 
 
 def cluster_of(place: Path, *services: str) -> LocalCluster:
@@ -119,6 +120,23 @@ async def test_data_stay_when_another_program_took_the_ports(place: Path) -> Non
         await second.start()
         assert await asyncio.to_thread(second.blobs.get, "kept") == b"bytes"
         await asyncio.to_thread(second.blobs.put, "more", b"bytes")
+
+
+async def test_the_configured_port_is_taken_at_every_start_and_a_fallback_is_said(place: Path) -> None:
+    with socket.socket() as program:
+        program.bind(("127.0.0.1", 0))
+        program.listen()
+        port = int(program.getsockname()[1])
+        async with LocalCluster(config_of(place, port=port), services=()) as beside:
+            await beside.start()
+            other = beside.config.controller.port
+            assert other != port
+            (said,) = [notice.text for notice in beside.events if notice.name == "api"]
+            assert said == f"controller.port {port} is in use by another program; the API listens on {other}"
+    async with LocalCluster(config_of(place, port=port), services=()) as alone:
+        await alone.start()
+        assert alone.config.controller.port == port
+        assert not [notice for notice in alone.events if notice.name == "api"]
 
 
 async def test_a_second_supervisor_is_refused_while_the_first_runs(place: Path) -> None:

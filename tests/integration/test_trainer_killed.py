@@ -20,7 +20,8 @@ from jupiter.bus.jetstream import JetStreamBus
 from jupiter.config import ClusterConfig
 from jupiter.config.loading import settings_as_environment
 from jupiter.config.sections import TelemetrySection
-from jupiter.events import CheckpointSaved, ServiceStatus
+from jupiter.events import CheckpointSaved, RewindRequested, ServiceStatus, VersionQuarantined
+from jupiter.withdrawals import rewound_run
 from tests.servers import NatsServer, S3Server
 from tests.unit.trainer.material import commit_shard, config_for, register_base
 
@@ -30,6 +31,8 @@ WAIT_S_MAX = 180.0
 STOP_S_MAX = 30.0
 EVAL_EVERY_STEPS = 4
 LAST_STEP = 12
+SECOND_SHARD_STEP = 20
+"""The passes over the first shard take twelve steps or a little more."""
 
 
 @pytest.fixture
@@ -87,18 +90,18 @@ async def steps_taken(bus: JetStreamBus, domain: str) -> float:
     return max((event.done or 0 for event in entries if isinstance(event, ServiceStatus)), default=0)
 
 
-async def finish(bus: JetStreamBus, domain: str, run: str) -> None:
+async def finish(bus: JetStreamBus, domain: str, run: str, *, step: int = LAST_STEP) -> None:
     """Wait until the run's last checkpoint is published."""
 
     async def finished() -> bool:
-        return LAST_STEP in await saved_steps(bus, domain, run)
+        return step in await saved_steps(bus, domain, run)
 
     await until(finished)
 
 
-def weights(blobs: S3Blobs, domain: str, run: str) -> dict[str, str]:
+def weights(blobs: S3Blobs, domain: str, run: str, *, step: int = LAST_STEP) -> dict[str, str]:
     """Return the sha256 of model and training tensors of the run's last checkpoint."""
-    committed = manifests.read(blobs, keys.manifest_key(keys.checkpoint_prefix(domain, run, LAST_STEP)))
+    committed = manifests.read(blobs, keys.manifest_key(keys.checkpoint_prefix(domain, run, step)))
     return {ref.name: ref.sha256 for ref in committed.manifest.files if ref.name.endswith(".safetensors")}
 
 
@@ -132,3 +135,49 @@ async def test_a_trainer_killed_everywhere_ends_in_the_weights_of_one_never_kill
         steps = await saved_steps(bus, domain, run)
         assert steps == sorted(set(steps)), "no checkpoint is published twice, none out of order"
         assert steps[:3] == [4, 8, 12], "none is lost"
+
+
+async def test_a_trainer_killed_while_it_is_sent_back_ends_where_one_ends_that_was_not(
+    config: ClusterConfig, domain: str, bus: JetStreamBus, blobs: S3Blobs, tmp_path: Path
+) -> None:
+    """Killed after each step of the first checkpoint that the rewound run commits; the other is never killed."""
+    register_base(blobs, domain, tmp_path / "base")
+    for number, version in ((0, 1), (1, 2), (2, 2), (3, 2)):
+        await bus.publish(commit_shard(blobs, domain, number, version=version))
+    for run in ("killed", "whole"):
+        with trainer(named(config, run)):
+            await finish(bus, domain, run, step=SECOND_SHARD_STEP)
+    await bus.publish(
+        VersionQuarantined(domain=domain, ledger_sequence=1, version=2, request_sequence_max=3, reason="it was worse")
+    )
+    for number in (4, 5, 6):
+        await bus.publish(commit_shard(blobs, domain, number))
+    for number, run in enumerate(("killed", "whole"), start=1):
+        origin = manifests.read(blobs, keys.manifest_key(keys.checkpoint_prefix(domain, run, EVAL_EVERY_STEPS)))
+        await bus.publish(
+            RewindRequested(
+                domain=domain,
+                ledger_sequence=number,
+                run=run,
+                checkpoint_id=origin.manifest.work_id,
+                checkpoint_manifest_key=origin.key,
+                checkpoint_manifest_sha256=origin.sha256,
+                reason="it was worse",
+            )
+        )
+    for step in ("blobs", "manifest", "event"):
+        marker = tmp_path / f"died-after-{step}"
+        crash = {"JUPITER_CRASH_AFTER": step, "JUPITER_CRASH_MARKER": str(marker)}
+        with trainer(named(config, "killed"), **crash) as process:
+            assert await asyncio.to_thread(process.wait, WAIT_S_MAX) == -signal.SIGKILL
+    rewound = {run: rewound_run(run, number) for number, run in enumerate(("killed", "whole"), start=1)}
+    for run, back in rewound.items():
+        with trainer(named(config, run)):
+            await finish(bus, domain, back, step=SECOND_SHARD_STEP)
+    killed, whole = (weights(blobs, domain, rewound[run], step=SECOND_SHARD_STEP) for run in ("killed", "whole"))
+    assert killed == whole
+    assert whole != weights(blobs, domain, "whole", step=SECOND_SHARD_STEP), "version 2 is not in it"
+    for back in rewound.values():
+        steps = await saved_steps(bus, domain, back)
+        assert steps == sorted(set(steps)), "no checkpoint is published twice, none out of order"
+        assert steps[:2] == [8, 12], "it goes on from step 4"

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import pytest
 
-from jupiter.bus import Bus, Delivery
+from jupiter.bus import Bus, Delivery, Outstanding
 from jupiter.errors import NotFound, Rejected
 from jupiter.events import DocumentAccepted, ServiceStatus, ShardCurated
 from jupiter.records import digest_of
@@ -228,6 +228,25 @@ async def a_backlog_counts_what_is_not_acked(bus: Bus, domain: str) -> None:
     assert await bus.backlog(subject, durable="worker") == 2
 
 
+async def what_is_outstanding_is_told_by_sequence(bus: Bus, domain: str) -> None:
+    subject = f"shards.{domain}"
+    sequences = [(await bus.publish(shard(domain, number))).sequence for number in range(4)]
+    assert await bus.outstanding(subject, durable="worker") == Outstanding()  # it never consumed
+    work = bus.consume(subject, durable="worker", max_ack_pending=3)
+    one, two, three = [await first(work) for _ in range(3)]
+    await two.ack()
+    place = await bus.outstanding(subject, durable="worker")
+    assert place.unacked == 2
+    assert place.acked_through < sequences[0]
+    assert sequences[2] <= place.delivered_through < sequences[3]
+    await one.ack()
+    place = await bus.outstanding(subject, durable="worker")
+    assert (place.unacked, sequences[1] <= place.acked_through < sequences[2]) == (1, True)
+    await three.ack()
+    place = await bus.outstanding(subject, durable="worker")
+    assert (place.unacked, sequences[2] <= place.acked_through < sequences[3]) == (0, True)
+
+
 async def an_oversize_event_is_a_clear_error(bus: Bus, domain: str) -> None:
     with pytest.raises(Rejected, match="an event may have 65536"):
         await bus.publish(accepted(domain, "x" * 70_000))
@@ -252,6 +271,7 @@ CONTRACT = (
     only_the_last_status_is_kept,
     a_buried_message_can_be_read_replayed_and_dropped,
     a_backlog_counts_what_is_not_acked,
+    what_is_outstanding_is_told_by_sequence,
     an_oversize_event_is_a_clear_error,
     a_ready_bus_says_so,
 )

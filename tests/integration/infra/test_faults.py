@@ -58,7 +58,7 @@ def test_no_object_store_is_a_clear_error() -> None:
 
 async def test_no_nats_server_is_a_clear_error() -> None:
     bus = JetStreamBus(NatsSection(url=f"nats://{NOBODY}"), source="jupiter/test", retry_s=0.3)
-    with pytest.raises(Unavailable, match=f"no NATS server at nats://{NOBODY}"):
+    with pytest.raises(Unavailable, match=f"no connection to NATS at nats://{NOBODY}"):
         await bus.start()
     with pytest.raises(Unavailable, match="not open"):
         await bus.ready()

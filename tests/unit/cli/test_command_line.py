@@ -57,6 +57,13 @@ def test_a_wrong_setting_is_one_line_with_the_right_one(capsys: pytest.CaptureFi
     assert captured.out == ""
 
 
+def test_a_setting_without_a_value_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--set", "trainer.run", "check"]) == 2
+    expected = "--set trainer.run: no value; write --set trainer.run=VALUE (nothing after = is empty)"
+    assert capsys.readouterr().err == f"jupiter: {expected}\n"
+    assert run(["--set", "judge.url=", "check"]) == 0
+
+
 def test_a_file_that_does_not_exist_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["--config", "absent.yaml", "check"]) == 2
     assert "absent.yaml" in capsys.readouterr().err

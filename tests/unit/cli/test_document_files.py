@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from jupiter.cli.document_files import FILE_BYTES_MAX, Refused, Skipped, read_documents
 from jupiter.records import DOCUMENT_CHARS_MAX, PublishedDocument
 
@@ -28,6 +30,31 @@ def test_text_markdown_and_python_are_one_document_each_with_their_path_as_sourc
     assert documents[0].text == "the text of a.txt"
     assert not refused
     assert not skipped
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "title"),
+    [
+        ("pods.md", "# Pods\n\nA Pod is ...", "Pods"),
+        ("pods.md", "Intro.\n\n## The *life* of a [`Pod`](pod.md) ##\n", "The life of a Pod"),
+        ("pods.md", '---\ntitle: "Pod overview"\nweight: 3\n---\n\n# Pods\n', "Pod overview"),
+        ("pods.md", "---\nweight: 3\n---\n\n# Pods {#pods}\n", "Pods"),
+        ("pods.md", "```sh\n# a comment\n```\n\nPods\n====\n", "Pods"),
+        ("pods.rst", "====\nPods\n====\n\nA Pod is ...", "Pods"),
+        ("pods.rst", ".. _label:\n\nAll about Pods\n~~~~~~~~~~~~~~\n", "All about Pods"),
+        ("a_word-on-pods.md", "One paragraph\nand its end\n---\nanother.", "a word on pods"),
+        ("pods.md", "# " + "far too long " * 30, "pods"),
+        ("pod_life.txt", "# not a heading in plain text", "pod life"),
+        ("pod_life.py", "# a comment\n", "pod life"),
+    ],
+)
+def test_a_file_has_the_title_that_it_gives_itself(tmp_path: Path, name: str, text: str, title: str) -> None:
+    (tmp_path / name).write_text(text)
+    (document,), _, _ = read(tmp_path)
+    assert document.title == title
+    assert document.kind == "text"
+    (document,), _, _ = read(tmp_path, title="given")
+    assert document.title == "given"
 
 
 def test_a_jsonl_file_holds_a_document_per_line_and_bad_lines_are_named(tmp_path: Path) -> None:

@@ -8,8 +8,12 @@ from typing import Any
 
 import pytest
 
+from jupiter.cli import run
 from jupiter.cli.figure import draw, flip_position
 from jupiter.cli.state import read_state
+from jupiter.config import ClusterConfig
+from jupiter.controller.projection import Projection
+from jupiter.controller.state_file import pipeline_state
 from jupiter.errors import JupiterError, NotFound
 
 
@@ -76,3 +80,38 @@ def test_a_file_that_is_missing_or_something_else_is_named(tmp_path: Path) -> No
     path.write_text(json.dumps({"domain": "x"}))
     with pytest.raises(JupiterError, match="it lacks epochs"):
         read_state(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        ("3", "an object is needed, this is 3"),
+        ("[]", "an object is needed, this is []"),
+        (json.dumps(state([{"epoch": 1, "score": 0.5}], [])), "it lacks epochs.0.generator_score, epochs.0.ci_low"),
+        (json.dumps(state([epoch(1, 1) | {"score": "high"}], [])), "epochs.0.score: Input should be a valid number"),
+        (json.dumps(state([epoch(1, 1) | {"score": float("nan")}], [])), "epochs.0.score: Input should be a finite"),
+        (json.dumps(state([], [{"action": "promoted"}])), "it lacks promotions.0.version"),
+        (json.dumps(state([], [flip("sold", 2, 1, 1)])), "promotions.0.action: Input should be 'promoted' or"),
+        (json.dumps({**state([], []), "epochs": None}), "epochs: Input should be a valid list (it is None)"),
+    ],
+)
+def test_a_state_that_is_none_is_one_clear_line(
+    content: str, fault: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "pipeline_state.json"
+    path.write_text(content)
+    assert run(["plot", "--state", str(path), "--output", str(tmp_path / "figure.png")]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"jupiter: {path} is no pipeline_state.json: ")
+    assert fault in line
+    assert not (tmp_path / "figure.png").exists()
+
+
+def test_what_the_controller_writes_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "pipeline_state.json"
+    written = pipeline_state(Projection(domain="python_stdlib"), [], ClusterConfig())
+    path.write_text(json.dumps(written))
+    assert read_state(path) == written
+    more = state([epoch(1, 1) | {"evaluation_id": "e"}], [flip("rolled_back", 1, 2, None) | {"reason": "r"}])
+    path.write_text(json.dumps(more))
+    assert read_state(path) == more

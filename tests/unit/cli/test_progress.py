@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jupiter.cli.progress import Processes, duration, headline, milestones, panel, stage_line
+from jupiter.cli.progress import RENEWAL, Processes, duration, headline, milestones, panel, stage_line
 from jupiter.cli.table import table
 from jupiter.cli.view import LineView
 
@@ -44,9 +44,13 @@ def status(**changes: Any) -> dict[str, Any]:
         "tokens": 10_000,
         "real_tokens": 3_500,
         "last_evaluation": None,
+        "not_evaluated": [],
+        "sealed_half": None,
         "pending_approval": [],
         "refused": {},
         "dead_letters": 0,
+        "diversity_alarm": None,
+        "plateau": [],
         **changes,
     }
 
@@ -92,6 +96,85 @@ def test_what_needs_a_hand_is_said() -> None:
     ]
 
 
+def evaluation(**changes: Any) -> dict[str, Any]:
+    return {
+        "epoch": 3,
+        "candidate_score": 0.61,
+        "generator_score": 0.52,
+        "difference": 0.09,
+        "ci_low": 0.04,
+        "ci_high": 0.14,
+        "decision": None,
+        "reasons": [],
+        "stage": "confirmation",
+        "stage_detail": "the sealed half is scored (opening 2)",
+        "confirmation": None,
+        "shadow": None,
+        **changes,
+    }
+
+
+def test_an_evaluation_says_what_it_waits_for_and_what_each_stage_said() -> None:
+    head = "evaluation 3: 0.610 against 0.520 (+0.090, 95 % +0.040 … +0.140):"
+    assert milestones(status(next_evaluation=None, last_evaluation=evaluation())) == [
+        f"{head} it passed the screen, the sealed half is scored (opening 2)"
+    ]
+    sealed = {"opening": 2, "items": 250, "candidate_score": 0.6, "generator_score": 0.53, "difference": 0.07}
+    settled = evaluation(
+        decision="HOLD",
+        stage="settled",
+        stage_detail="",
+        reasons=["shadow batch: 10 of 64"],
+        confirmation=sealed,
+        shadow={"items": 64, "candidate_accepted": 10, "incumbent_accepted": 40},
+    )
+    assert milestones(status(next_evaluation=None, last_evaluation=settled)) == [
+        f"{head} HOLD",
+        "  sealed half, opening 2: 0.600 against 0.530 (+0.070) on 250 items",
+        "  as a generator: 10 of 64 accepted, 40 of the generator's",
+        "  shadow batch: 10 of 64",
+    ]
+
+
+def test_an_alarm_and_a_plateau_are_said() -> None:
+    alarm = {"shard_id": "a", "generator_version": 2, "alarms": ["repeats within a batch are 0.950"]}
+    lines = milestones(status(next_evaluation=None, diversity_alarm=alarm, plateau=["plateau: no gain", "more data"]))
+    assert lines == [
+        "DIVERSITY ALARM since a batch of v2: promotions pause, more real data is mixed in",
+        "  repeats within a batch are 0.950",
+        "plateau: no gain",
+        "more data",
+    ]
+
+
+def test_a_checkpoint_that_could_not_be_evaluated_is_said_with_the_reason() -> None:
+    failed = [
+        {"checkpoint_id": "c", "run": "run1", "step": step, "evaluation_id": "e", "reasons": [f"letter {step}"]}
+        for step in (100, 1_200)
+    ]
+    assert milestones(status(next_evaluation=None, not_evaluated=failed)) == [
+        "step 1,200 of run1 could not be evaluated, 1 before it: INVALID",
+        "  letter 1200",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("used", "more"),
+    [
+        (0, ""),
+        (9, ""),
+        (
+            10,
+            f": nothing is promoted on this benchmark any more; {RENEWAL}",
+        ),
+    ],
+)
+def test_the_openings_of_the_sealed_half_are_said(used: int, more: str) -> None:
+    half = {"openings": used, "openings_max": 10}
+    line = f"sealed half: {used} of 10 openings used{more}"
+    assert milestones(status(next_evaluation=None, sealed_half=half)) == [line]
+
+
 def test_a_plain_line_is_written_when_a_stage_changes_and_not_for_every_count() -> None:
     written: list[str] = []
     view = LineView(write=written.append)
@@ -101,6 +184,7 @@ def test_a_plain_line_is_written_when_a_stage_changes_and_not_for_every_count() 
     view.update(status(stages=[stage(state="waiting")]))
     assert [line.split("] ")[1].split(" · ")[0] for line in written] == [
         "generation: generating",
+        "next evaluation at step 100 (now 40) in about 2 min 00 s; how long it takes is not timed yet",
         "domain python_stdlib",
         "generation: waiting",
     ]

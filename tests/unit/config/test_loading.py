@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import ast
 from pathlib import Path
 
 import pytest
-import yaml
 
-from jupiter.config import ClusterConfig
+from jupiter.config import ClusterConfig, DomainConfig
 from jupiter.config.loading import config_from_arguments, load_cluster, load_domain, settings_as_environment
 from jupiter.config.reference import cluster_yaml
 from jupiter.errors import ConfigError
+from tests.unit.config.reading import settings_of, settings_read
 
 ROOT = Path(__file__).parents[3]
 NOWHERE = Path("/nonexistent/cluster.yaml")
@@ -46,6 +45,8 @@ def test_later_layers_win(tmp_path: Path) -> None:
         ("xyzzy: 1", "f.yaml: unknown key xyzzy"),
         ("controller: {sampling: {temprature: 1}}", "did you mean controller.sampling.temperature?"),
         ("trainer: {learning_rate: -1}", "f.yaml: trainer.learning_rate: Input should be greater than 0 (it is -1)"),
+        ("trainer: {run: ''}", "f.yaml: trainer.run: String should match pattern"),
+        ("trainer: {run: a/b}", "f.yaml: trainer.run: String should match pattern"),
         ("trainer: 3", "f.yaml: trainer: Input should be"),
         ("trainer: {seed: 1}\ntrainer: {seed: 2}", "f.yaml, line 2: 'trainer' stands here twice"),
         ("trainer: {seed: 1", "f.yaml, line 1"),
@@ -97,6 +98,9 @@ def test_a_service_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[st
         config_from_arguments("trainer", ["--set", "trainer.rum=other"])
     assert caught.value.code == 2
     assert "did you mean trainer.run?" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        config_from_arguments("trainer", ["--set", "trainer.run"])
+    assert "--set trainer.run: no value; write --set trainer.run=VALUE" in capsys.readouterr().err
 
 
 def test_a_domain(tmp_path: Path) -> None:
@@ -124,22 +128,38 @@ def test_the_file_in_the_repository_holds_every_default() -> None:
     assert load_cluster(environ={}, base=path) == ClusterConfig()
 
 
-def test_every_documented_key_is_read() -> None:
-    read = {
-        node.attr
-        for root in ("shared", "services")
-        for path in (ROOT / root).rglob("*.py")
-        if path.parent != ROOT / "shared" / "jupiter" / "config"
-        for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.Attribute)
+def test_every_setting_is_read_from_its_own_section() -> None:
+    files = [path for root in ("shared", "services") for path in (ROOT / root).rglob("*.py")]
+    assert settings_of(ClusterConfig, DomainConfig) - settings_read(files) == set()
+
+
+def test_a_setting_that_only_shares_its_name_with_one_that_is_read_is_not_read(tmp_path: Path) -> None:
+    code = write(
+        tmp_path / "code.py",
+        """
+        class Deps:
+            config: ClusterConfig
+            mixed: DomainConfig
+
+        def seeds(deps: Deps, settings: GeneratorSection, document: Document) -> None:
+            trainer = deps.config.trainer
+            print(trainer.seed, settings.vllm.max_model_len, document.license)
+            print([mix.weight for mix in deps.mixed.tasks])
+        """.replace("\n        ", "\n"),
+    )
+    assert settings_read([code]) & settings_of(ClusterConfig, DomainConfig) == {
+        ("TrainerSection", "seed"),
+        ("VllmSection", "max_model_len"),
+        ("TaskMix", "weight"),
     }
 
-    def leaves(values: object, prefix: str = "") -> list[str]:
-        if not isinstance(values, dict):
-            return [prefix]
-        return [
-            leaf for name, value in values.items() for leaf in leaves(value, f"{prefix}.{name}" if prefix else name)
-        ]
 
-    documented = leaves(yaml.safe_load(cluster_yaml()))
-    assert [key for key in documented if key.rsplit(".", 1)[-1] not in read] == []
+def test_a_variable_that_ends_in_file_names_a_file_with_the_value(tmp_path: Path) -> None:
+    secret = write(tmp_path / "secret", "of the file\n")
+    config = load_cluster(environ={"JUPITER_S3__SECRET_KEY_FILE": str(secret)}, base=NOWHERE)
+    assert config.s3.secret_key == "of the file"
+    # A setting whose own name ends so is no such variable.
+    config = load_cluster(environ={"JUPITER_CONTROLLER__STATE_FILE": "there.json"}, base=NOWHERE)
+    assert config.controller.state_file == Path("there.json")
+    with pytest.raises(ConfigError, match="JUPITER_S3__SECRET_KEY_FILE names /nonexistent/x, which cannot be read"):
+        load_cluster(environ={"JUPITER_S3__SECRET_KEY_FILE": "/nonexistent/x"}, base=NOWHERE)

@@ -10,7 +10,7 @@ from jupiter.config.sections import SelfImprovementSection
 from jupiter.controller.gate import History
 from jupiter.ledger import GENESIS_HASH, LedgerEntry
 from jupiter.records import digest_of
-from jupiter.reports import DIMENSIONS, Dimension, EvaluationReport, ItemResult, seed_of
+from jupiter.reports import DIMENSIONS, Dimension, EvaluationReport, General, GeneralItem, ItemResult, seed_of
 from jupiter.statistics import summarise
 
 DOMAIN = "testing"
@@ -59,9 +59,32 @@ def equal(rng: random.Random, _: Dimension) -> tuple[float, float]:
     return float(rng.random() < 0.5), float(rng.random() < 0.5)
 
 
+def general(*, bits: float = 1.0, knowledge: float = 0.6, seed: int = 0) -> General:
+    """A general suite on which the generator has 1 bit per byte and 60 % right; the candidate what is said."""
+    rng = random.Random(seed)
+    made = []
+    for kind in ("text", "code"):
+        for number in range(24):
+            length, theirs = rng.randrange(400, 1200), rng.uniform(0.8, 1.2)
+            ours = theirs * bits * rng.uniform(0.995, 1.005)
+            made.append({"kind": kind, "number": number, "bytes": length, "candidate": ours, "generator": theirs})
+    for number in range(120):
+        level = rng.random()
+        made.append({"kind": "knowledge", "number": number, "candidate": level < knowledge, "generator": level < 0.6})
+    return General(
+        suite="for tests",
+        suite_digest=digest_of("suite"),
+        items=tuple(
+            GeneralItem.model_validate({"item_id": f"{one['kind']}-{one.pop('number')}", **one}) for one in made
+        ),
+    )
+
+
 def report(scored: Sequence[ItemResult], *, step: int = 100, name: str = "one", **changes: Any) -> EvaluationReport:
-    """A report whose figures follow from its items."""
-    evaluation_id = digest_of("evaluation", name)
+    """A report whose figures follow from its items, and whose id follows from what it compares."""
+    changes = {"checkpoint_manifest_sha256": digest_of("checkpoint", step, name), **changes}
+    generator = changes.get("generator_manifest_sha256", GENERATOR_SHA)
+    evaluation_id = digest_of(changes["checkpoint_manifest_sha256"], generator, BENCHMARK)
     seed = seed_of(evaluation_id, BENCHMARK)
     summary = summarise(scored, seed=seed)
     return EvaluationReport.model_validate(
@@ -72,7 +95,6 @@ def report(scored: Sequence[ItemResult], *, step: int = 100, name: str = "one", 
             "run": "run1",
             "step": step,
             "checkpoint_manifest_key": f"checkpoints/{DOMAIN}/run1/{step:09d}/manifest.json",
-            "checkpoint_manifest_sha256": digest_of("checkpoint", step),
             "generator_version": 1,
             "generator_manifest_sha256": GENERATOR_SHA,
             "benchmark_digest": BENCHMARK,
@@ -85,6 +107,7 @@ def report(scored: Sequence[ItemResult], *, step: int = 100, name: str = "one", 
             "ci_high": summary.ci_high,
             "generated_at": "2026-01-01T00:00:00.000+00:00",
             "wall_s": 1.0,
+            "general": general(),
             **changes,
         }
     )

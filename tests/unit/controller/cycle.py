@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from jupiter import keys, manifests
 from jupiter.blobs import Blobs
@@ -15,29 +15,58 @@ from jupiter.bus.codec import now
 from jupiter.bus.memory import MemoryBus
 from jupiter.config import ClusterConfig, DomainConfig, TaskMix
 from jupiter.controller.deps import Deps
+from jupiter.controller.metronome import request_id
 from jupiter.controller.wiring import assemble
 from jupiter.events import (
     BaseModelImported,
+    BatchGenerated,
     BenchmarkFrozen,
     CheckpointSaved,
+    ConfirmationCompleted,
+    ConfirmationRequested,
     DocumentAccepted,
     EvaluationCompleted,
     Event,
+    GenerationItem,
+    GenerationRequested,
     GeneratorLoaded,
     GeneratorLoadFailed,
     ServiceStatus,
+    ShadowGenerated,
+    ShadowJudged,
+    ShadowRequested,
+    ShardCurated,
 )
-from jupiter.ledger import LedgerEntry, read_ledger
-from jupiter.records import canonical_json, digest_of
-from jupiter.reports import EvaluationReport, ItemResult
+from jupiter.ledger import LedgerEntry, current, opening_of, read_ledger
+from jupiter.records import Sampling, canonical_json, digest_of
+from jupiter.reports import (
+    Confirmation,
+    EvaluationReport,
+    General,
+    GeneralItem,
+    GeneralKind,
+    ItemResult,
+    Shadow,
+    ShadowSide,
+)
 from jupiter.service import Runtime, ServiceParts
 from tests.unit.controller.cases import BENCHMARK, DOMAIN, better, items, report
 
 WAIT_S = 10.0
+# Items of every batch: enough that one more or less refused sample is no fall.
+BATCH_ITEMS = 40
+
+
+E = TypeVar("E", ConfirmationRequested, ShadowRequested)
 
 
 class Killed(BaseException):
     """The process died here. Not an Exception, so that nothing handles it."""
+
+
+# Diversity figures of a batch that is as varied as the real data.
+FIGURES = ("distinct_1", "distinct_2", "distinct_4", "compression_ratio", "self_similarity", "words_mean")
+VARIED = {f"{group}.{name}": 0.5 for group in ("synthetic", "real") for name in FIGURES}
 
 
 class Mortal:
@@ -105,6 +134,8 @@ class Cycle:
         self.bus: Any = bus or MemoryBus()
         self.blobs: Any = blobs or MemoryBlobs()
         self.name = name
+        self.scored: dict[str, tuple[ItemResult, ...]] = {}
+        """evaluation_id -> the items of both halves, as the evaluator would score them."""
         improvement = controller.pop("self_improvement", {})
         self.config = ClusterConfig.model_validate(
             {
@@ -153,23 +184,25 @@ class Cycle:
             )
         )
 
-    async def save_checkpoint(self, step: int, *, shard_sequence: int = 0) -> CheckpointSaved:
-        """What the trainer does every so many steps."""
-        prefix = keys.checkpoint_prefix(self.name, "run1", step)
+    async def save_checkpoint(
+        self, step: int, *, shard_sequence: int = 0, shards: Sequence[ShardCurated] = (), run: str = "run1"
+    ) -> CheckpointSaved:
+        """What the trainer does every so many steps; `shards`: what it was trained on."""
+        prefix = keys.checkpoint_prefix(self.name, run, step)
         state = manifests.upload_bytes(self.blobs, prefix=prefix, name="training_state.json", data=b"{}")
         committed = manifests.commit(
             self.blobs,
             prefix=prefix,
             kind="checkpoint",
             domain=self.name,
-            work_id=f"run1/{step}",
+            work_id=f"{run}/{step}",
             files=(*self._model(prefix, b"weights %d" % step), state),
-            details={"run": "run1", "step": step},
+            details={"run": run, "step": step, "shards": [shard.shard_id for shard in shards]},
         )
         saved = CheckpointSaved(
             domain=self.name,
-            checkpoint_id=digest_of(self.name, "run1", step),
-            run="run1",
+            checkpoint_id=digest_of(self.name, run, step),
+            run=run,
             step=step,
             tokens_seen=step * 1000,
             loss=1.0,
@@ -184,16 +217,23 @@ class Cycle:
         self, saved: CheckpointSaved, scored: Sequence[ItemResult] | None = None, *, against: LedgerEntry | None = None
     ) -> EvaluationReport:
         """What the evaluator does with a checkpoint; by default it finds it clearly better."""
-        live = against or self.ledger()[-1]
+        live = against or current(self.ledger())
+        assert live is not None
+        scored = items(better) if scored is None else scored
         found = report(
-            items(better) if scored is None else scored,
+            [item for item in scored if item.half == "development"],
             step=saved.step,
-            name=f"{saved.step} against {live.version}",
+            evaluation_id=digest_of(saved.manifest_sha256, live.manifest_sha256, BENCHMARK),
             domain=self.name,
+            run=saved.run,
+            general=as_able_as_before(),
             checkpoint_id=saved.checkpoint_id,
+            checkpoint_manifest_key=saved.manifest_key,
+            checkpoint_manifest_sha256=saved.manifest_sha256,
             generator_version=live.version,
             generator_manifest_sha256=live.manifest_sha256,
         )
+        self.scored[found.evaluation_id] = tuple(scored)
         prefix = keys.evaluation_prefix(self.name, found.evaluation_id)
         ref = manifests.upload_bytes(self.blobs, prefix=prefix, name="report.json", data=canonical_json(found))
         committed = manifests.commit(
@@ -225,6 +265,190 @@ class Cycle:
             )
         )
         return found
+
+    async def asked(self, kind: type[E], evaluation_id: str, *, channel: str) -> E | None:
+        """Return what the controller asked for about an evaluation."""
+        found = [event for event in await self.events(channel) if isinstance(event, kind)]
+        return next((event for event in found if event.evaluation_id == evaluation_id), None)
+
+    async def confirm(self, found: EvaluationReport, **changes: Any) -> None:
+        """What the evaluator does once the sealed half was opened: score both models on it."""
+        opening = opening_of(self.ledger(), found.evaluation_id)
+        assert opening is not None
+        assert opening.opening is not None
+        sealed = [item for item in self.scored[found.evaluation_id] if item.half == "confirmation"]
+        summary = report(sealed, step=found.step, name="sealed")
+        confirmation = Confirmation(
+            evaluation_id=found.evaluation_id,
+            opening=opening.opening,
+            ledger_sequence=opening.sequence,
+            benchmark_digest=found.benchmark_digest,
+            checkpoint_manifest_sha256=found.checkpoint_manifest_sha256,
+            generator_manifest_sha256=found.generator_manifest_sha256,
+            items=tuple(sealed),
+            candidate=summary.candidate,
+            generator=summary.generator,
+            difference=summary.difference,
+            ci_low=summary.ci_low,
+            ci_high=summary.ci_high,
+            generated_at=now(),
+            wall_s=1.0,
+        ).model_copy(update=changes)
+        prefix = f"{keys.evaluation_prefix(self.name, found.evaluation_id)}/sealed"
+        ref = manifests.upload_bytes(
+            self.blobs, prefix=prefix, name="confirmation.json", data=canonical_json(confirmation)
+        )
+        committed = self._commit(prefix, kind="evaluation", work_id=found.evaluation_id, files=(ref,))
+        await self.bus.publish(
+            ConfirmationCompleted(
+                domain=self.name,
+                evaluation_id=found.evaluation_id,
+                opening=opening.opening,
+                items=len(sealed),
+                candidate_score=summary.candidate.composite,
+                generator_score=summary.generator.composite,
+                difference=summary.difference,
+                manifest_key=committed.key,
+                manifest_sha256=committed.sha256,
+            )
+        )
+
+    async def make_batch(self, *, flip: LedgerEntry | None = None) -> BatchGenerated:
+        """A request of the live version (or under that `flip`), and what a generator makes of it."""
+        live = flip or current(self.ledger())
+        assert live is not None
+        sequence = 1 + len(await self.events("generation"))
+        batch_id = request_id(live, sequence)
+        items = tuple(
+            GenerationItem(
+                document_id=digest_of("document", number),
+                chunk_index=0,
+                task="explanation",
+                audience="students",
+                difficulty="easy",
+                seed=number,
+            )
+            for number in range(BATCH_ITEMS)
+        )
+        await self.bus.publish(
+            GenerationRequested(
+                domain=self.name,
+                request_id=batch_id,
+                generator_version=live.version,
+                sequence=sequence,
+                items=items,
+                sampling=Sampling(),
+            )
+        )
+        committed = self._commit(
+            keys.batch_prefix(self.name, batch_id),
+            kind="batch",
+            work_id=batch_id,
+            details={"generator_version": live.version},
+        )
+        batch = BatchGenerated(
+            domain=self.name,
+            batch_id=batch_id,
+            generator_version=live.version,
+            sequence=sequence,
+            manifest_key=committed.key,
+            manifest_sha256=committed.sha256,
+            samples=BATCH_ITEMS,
+            tokens=1_000,
+            seconds=1.0,
+        )
+        await self.bus.publish(batch)
+        return batch
+
+    async def curate(self, batch: BatchGenerated, *, accepted: int = 30, **figures: float) -> ShardCurated:
+        """What the curator says of a batch; `figures` are its diversity."""
+        committed = self._commit(
+            keys.shard_prefix(self.name, batch.batch_id),
+            kind="shard",
+            work_id=batch.batch_id,
+            details={"contamination": {"benchmark": BENCHMARK, "synthetic": 0, "real": 0, "items": {}}},
+        )
+        curated = ShardCurated(
+            domain=self.name,
+            shard_id=batch.batch_id,
+            batch_id=batch.batch_id,
+            generator_version=batch.generator_version,
+            manifest_key=committed.key,
+            manifest_sha256=committed.sha256,
+            samples=accepted,
+            tokens=1_000,
+            real_tokens=350,
+            accepted=accepted,
+            candidates=batch.samples,
+            dropped={"grounding": batch.samples - accepted},
+            batch_sequence=batch.sequence,
+            diversity=figures,
+        )
+        await self.bus.publish(curated)
+        return curated
+
+    async def shadow(self, found: EvaluationReport, *, accepted: int = 30, **changes: Any) -> None:
+        """What generator and curator do when a shadow batch was asked for."""
+        request = await self.asked(ShadowRequested, found.evaluation_id, channel="shadows")
+        assert request is not None
+        made = self._commit(keys.shadow_batch_prefix(self.name, found.evaluation_id), kind="batch", work_id="shadow")
+        judged = Shadow(
+            evaluation_id=found.evaluation_id,
+            batch_id=request.batch_id,
+            clusters=tuple(digest_of("document", number) for number in range(BATCH_ITEMS)),
+            candidate=side(made.sha256, accepted),
+            incumbent=side(request.batch_manifest_sha256, 30),
+            real=dict.fromkeys(FIGURES, 0.5),
+        ).model_copy(update=changes)
+        committed = self._commit(
+            keys.shadow_judgement_prefix(self.name, found.evaluation_id),
+            kind="evaluation",
+            work_id=found.evaluation_id,
+            details=judged.model_dump(mode="json"),
+        )
+        shared: dict[str, Any] = {"domain": self.name, "evaluation_id": found.evaluation_id}
+        await self.bus.publish(
+            ShadowGenerated(
+                **shared,
+                batch_id=request.batch_id,
+                batch_manifest_key=request.batch_manifest_key,
+                batch_manifest_sha256=request.batch_manifest_sha256,
+                manifest_key=made.key,
+                manifest_sha256=made.sha256,
+            )
+        )
+        await self.bus.publish(
+            ShadowJudged(
+                **shared,
+                manifest_key=committed.key,
+                manifest_sha256=committed.sha256,
+                candidate_accepted=sum(judged.candidate.accepted),
+                incumbent_accepted=sum(judged.incumbent.accepted),
+                items=BATCH_ITEMS,
+            )
+        )
+
+    async def answer(self, found: EvaluationReport, *, wait_s: float = WAIT_S) -> None:
+        """Play evaluator, generator and curator for a running controller until the evaluation is settled."""
+        if not any(isinstance(event, BatchGenerated) for event in await self.events("batches")):
+            await self.make_batch(flip=self.ledger()[0])
+        evaluation_id, confirmed, shadowed = found.evaluation_id, False, False
+        async with asyncio.timeout(wait_s):
+            while self.blobs.stat(keys.verdict_key(self.name, evaluation_id)) is None:
+                if not confirmed and await self.asked(ConfirmationRequested, evaluation_id, channel="confirmations"):
+                    await self.confirm(found)
+                    confirmed = True
+                if not shadowed and await self.asked(ShadowRequested, evaluation_id, channel="shadows"):
+                    await self.shadow(found)
+                    shadowed = True
+                await asyncio.sleep(0.01)
+
+    def _commit(
+        self, prefix: str, *, kind: str, work_id: str, files: tuple[Any, ...] = (), details: Any = None
+    ) -> manifests.Committed:
+        return manifests.commit(
+            self.blobs, prefix=prefix, kind=kind, domain=self.name, work_id=work_id, files=files, details=details or {}
+        )
 
     async def load(self, entry: LedgerEntry, *, instance: str = "generator-0", failed: str | None = None) -> None:
         """What a generator says after a flip."""
@@ -273,6 +497,31 @@ class Cycle:
         return tuple(
             manifests.upload_bytes(self.blobs, prefix=prefix, name=name, data=data) for name, data in named.items()
         )
+
+
+def as_able_as_before() -> General:
+    """Two models that are equally good at everything else."""
+    kinds: tuple[tuple[GeneralKind, float], ...] = (("knowledge", 1.0), ("text", 1.2), ("code", 0.9))
+    items = tuple(
+        GeneralItem(item_id=f"{kind}-{number}", kind=kind, bytes=100, candidate=score, generator=score)
+        for kind, score in kinds
+        for number in range(10)
+    )
+    return General(suite="for tests 1", suite_digest=digest_of("suite"), items=items)
+
+
+def side(manifest_sha256: str, accepted: int) -> ShadowSide:
+    """One version's batch, of which so many items were accepted."""
+    return ShadowSide(
+        manifest_sha256=manifest_sha256,
+        items=BATCH_ITEMS,
+        samples=BATCH_ITEMS,
+        accepted=tuple(number < accepted for number in range(BATCH_ITEMS)),
+        dropped={"grounding": BATCH_ITEMS - accepted},
+        grounding=0.8,
+        duplicates=0.05,
+        diversity=VARIED,
+    )
 
 
 def accepted(document_id: str, *, chunks: int = 2, split: str = "training", domain: str = DOMAIN) -> DocumentAccepted:

@@ -12,9 +12,12 @@ from jupiter import keys
 from jupiter.controller.collection import StoredCheckpoint, base_collectable, collectable
 from jupiter.controller.conductor import Conductor
 from jupiter.manifests import read
-from tests.unit.controller.cases import DOMAIN, equal, first_entry, items
-from tests.unit.controller.cycle import Cycle, Killed, Mortal, eventually
-from tests.unit.controller.test_promotion import advanced
+from jupiter.records import digest_of
+from tests.unit.controller.cases import BENCHMARK, DOMAIN, equal, first_entry, items
+from tests.unit.controller.cycle import Cycle, Killed, Mortal
+from tests.unit.controller.test_promotion import advanced, live_versions, registered, seen_through
+
+OPENING = {"evaluation_id": digest_of("e"), "benchmark_digest": BENCHMARK, "opening": 1}
 
 checkpoints = st.lists(
     st.builds(
@@ -51,6 +54,8 @@ def test_base_weights_go_only_when_allowed_and_long_unused() -> None:
     assert not base_collectable(entries, always_keep=True, keep_last_n=3)
     assert base_collectable(entries, always_keep=False, keep_last_n=3)
     assert not base_collectable(entries[:4], always_keep=False, keep_last_n=3)
+    opened = [*entries[:4], *(first_entry(sequence=n, version=4, action="opened", **OPENING) for n in (5, 6, 7))]
+    assert not base_collectable(opened, always_keep=False, keep_last_n=3), "openings are no flips"
     back = [*entries, first_entry(sequence=6, version=1)]
     assert not base_collectable(back, always_keep=False, keep_last_n=3)
 
@@ -74,11 +79,8 @@ async def test_a_killed_collection_is_finished_by_the_next(tmp_path: Path) -> No
 
 async def _judged(directory: Path, life: Mortal) -> Cycle:
     """Four judged checkpoints, the first of which was promoted and then rolled back; collected, perhaps not wholly."""
-    cycle = Cycle(directory, self_improvement={"keep_last_n_checkpoints": 2})
-    await cycle.import_base()
-    await advanced(cycle)
-    await cycle.evaluate(await cycle.save_checkpoint(100))
-    await advanced(cycle)
+    cycle = await registered(directory, self_improvement={"keep_last_n_checkpoints": 2})
+    await seen_through(cycle, await cycle.evaluate(await cycle.save_checkpoint(100)))
     for step in (200, 300, 400):
         await cycle.evaluate(await cycle.save_checkpoint(step), items(equal))
     deps = await advanced(cycle)
@@ -90,10 +92,9 @@ async def _judged(directory: Path, life: Mortal) -> Cycle:
 
 
 async def test_checkpoint_that_waits_for_its_evaluation_or_for_approval_stays(tmp_path: Path) -> None:
-    cycle = Cycle(tmp_path, self_improvement={"keep_last_n_checkpoints": 1, "mode": "approve"})
-    await cycle.import_base()
-    await advanced(cycle)
-    await cycle.evaluate(await cycle.save_checkpoint(100))  # PROMOTE: waits for a person
+    cycle = await registered(tmp_path, self_improvement={"keep_last_n_checkpoints": 1, "mode": "approve"})
+    # PROMOTE: waits for a person.
+    await seen_through(cycle, await cycle.evaluate(await cycle.save_checkpoint(100)))
     await cycle.save_checkpoint(200)  # not evaluated
     await cycle.evaluate(await cycle.save_checkpoint(300), items(equal))  # judged, old
     await cycle.save_checkpoint(400)
@@ -103,13 +104,12 @@ async def test_checkpoint_that_waits_for_its_evaluation_or_for_approval_stays(tm
 
 
 async def test_base_weights_are_deleted_where_the_configuration_says_so(tmp_path: Path) -> None:
-    cycle = Cycle(tmp_path, self_improvement={"keep_last_n_checkpoints": 1, "always_keep_base_generator": False})
-    await cycle.import_base()
-    await advanced(cycle)
+    settings = {"keep_last_n_checkpoints": 1, "always_keep_base_generator": False}
+    cycle = await registered(tmp_path, self_improvement=settings)
     for step in (100, 200, 300):
-        await cycle.evaluate(await cycle.save_checkpoint(step))
-        await advanced(cycle)
-    await eventually(lambda: len(cycle.ledger()) == 4)
+        await cycle.make_batch()
+        await seen_through(cycle, await cycle.evaluate(await cycle.save_checkpoint(step)))
+    assert live_versions(cycle) == [1, 2, 3, 4]
     await Conductor(await advanced(cycle)).collect_once()
     base = read(cycle.blobs, keys.manifest_key(keys.generator_prefix(DOMAIN, 1))).manifest
     assert cycle.blobs.stat(base.file("model/model.safetensors").key) is None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,9 +15,12 @@ import httpx
 import pytest
 
 from jupiter import keys, manifests
+from jupiter.controller.evidence import Inputs
 from jupiter.controller.flips import announcement_of
+from jupiter.controller.gate import decide
 from jupiter.controller.wiring import application
-from jupiter.events import GeneratorPromoted, GeneratorRolledBack, ShardCurated
+from jupiter.events import DiversityAlarmRaised, GeneratorPromoted, GeneratorRolledBack, ShardCurated
+from jupiter.ledger import flips
 from jupiter.records import Sample, canonical_json, digest_of
 from jupiter.sample_files import write_json_lines, write_parquet
 from jupiter.service import running
@@ -103,12 +108,82 @@ async def test_evaluations_with_report_and_verdict(tmp_path: Path) -> None:
             pass
         assert listed[0]["epoch"] == 1
         assert listed[0]["decision"] in {"HOLD", "REJECT"}
+        assert (listed[0]["stage"], listed[0]["confirmation"], listed[0]["shadow"]) == ("settled", None, None)
         detail = await body(client, f"/v1/evaluations/{report.evaluation_id[:10]}")
         assert len(detail["report"]["items"]) == len(report.items)
-        assert {check["name"] for check in detail["verdict"]["checks"]} >= {"improvement", "minimum steps"}
+        assert {check["name"] for check in detail["verdict"]["checks"]} >= {"development improvement", "minimum steps"}
         missing = await client.get("/v1/evaluations/ffff")
         assert missing.status_code == 404
         assert missing.json()["error"]["code"] == "not_found"
+
+
+async def test_an_evaluation_shows_its_stages_and_can_be_decided_again(tmp_path: Path) -> None:
+    cycle = Cycle(tmp_path)
+    async with serving(cycle) as client:
+        await registered(cycle)
+        await cycle.make_batch()
+        report = await cycle.evaluate(await cycle.save_checkpoint(100))
+        path = f"/v1/evaluations/{report.evaluation_id}"
+        while (await body(client, path))["evaluation"]["stage"] != "confirmation":
+            pass
+        early = await client.get(f"{path}/record")
+        assert early.status_code == 404
+        assert "the sealed half is scored" in early.json()["error"]["message"]
+        assert (await body(client, "/v1/status"))["openings"] == 1
+        await cycle.answer(report)
+        while (detail := await body(client, path))["evaluation"]["stage"] != "settled":
+            pass
+        view = detail["evaluation"]
+        assert view["decision"] == "PROMOTE"
+        assert view["confirmation"]["opening"] == 1
+        assert view["confirmation"]["difference"] == detail["report"]["confirmation"]["difference"]
+        assert view["shadow"] == {"items": 40, "candidate_accepted": 30, "incumbent_accepted": 30}
+        record = await body(client, f"{path}/record")
+        inputs = Inputs.model_validate_json(base64.b64decode(record["inputs_base64"]))
+        digest = hashlib.sha256(base64.b64decode(record["inputs_base64"])).hexdigest()
+        verdict = decide(inputs.report, inputs.history, inputs.config)
+        again = canonical_json(verdict.model_copy(update={"inputs_sha256": digest}))
+        assert again == base64.b64decode(record["verdict_base64"])
+        assert again == cycle.blobs.get(keys.verdict_key(DOMAIN, report.evaluation_id))
+
+
+async def test_an_open_alarm_is_shown_and_pauses_promotion_by_hand(tmp_path: Path) -> None:
+    cycle = Cycle(tmp_path, self_improvement={"mode": "approve"})
+    async with serving(cycle) as client:
+        await registered(cycle)
+        report = await cycle.evaluate(await cycle.save_checkpoint(100))
+        await cycle.answer(report)
+        while not (await body(client, "/v1/status"))["pending_approval"]:
+            pass
+        line = "coverage of rare words: .40 < .90"
+        await cycle.bus.publish(
+            DiversityAlarmRaised(domain=DOMAIN, shard_id=digest_of("s"), generator_version=1, alarms=(line,))
+        )
+        while (alarm := (await body(client, "/v1/status"))["diversity_alarm"]) is None:
+            pass
+        assert alarm == {"shard_id": digest_of("s"), "generator_version": 1, "alarms": [line]}
+        asked = {"evaluation_id": report.evaluation_id, "expected_version": 1}
+        paused = await client.post("/v1/promote", json=asked)
+        assert paused.status_code == 422
+        assert line in paused.json()["error"]["message"]
+        forced = await client.post("/v1/promote", json={**asked, "force": True})
+        assert forced.json()["version"] == 2
+
+
+async def test_a_rollback_can_take_the_data_back(tmp_path: Path) -> None:
+    cycle = Cycle(tmp_path)
+    async with serving(cycle) as client:
+        await registered(cycle)
+        await cycle.answer(await cycle.evaluate(await cycle.save_checkpoint(100)))
+        await eventually(lambda: len(flips(cycle.ledger())) == 2)
+        refused = await client.post("/v1/rollback", json={"expected_version": 2, "rewind": True})
+        assert refused.status_code == 422
+        assert "quarantine" in refused.json()["error"]["message"]
+        asked = {"expected_version": 2, "quarantine": True, "rewind": True}
+        back = await client.post("/v1/rollback", json=asked)
+        assert (back.json()["quarantined"], back.json()["rewind"]) == (True, True)
+        entry = cycle.ledger()[-1]
+        assert (entry.version, entry.quarantined, entry.rewind) == (1, True, True)
 
 
 async def test_promote_and_rollback_by_hand(tmp_path: Path) -> None:
@@ -116,6 +191,7 @@ async def test_promote_and_rollback_by_hand(tmp_path: Path) -> None:
     async with serving(cycle) as client:
         await registered(cycle)
         report = await cycle.evaluate(await cycle.save_checkpoint(100))
+        await cycle.answer(report)
         while not (await body(client, "/v1/status"))["pending_approval"]:
             pass
         asked = {"evaluation_id": report.evaluation_id, "expected_version": 1, "actor": "ada"}
@@ -132,13 +208,13 @@ async def test_promote_and_rollback_by_hand(tmp_path: Path) -> None:
         assert "version 2 is live, not 1" in late.json()["error"]["message"]
         back = await client.post("/v1/rollback", json={"expected_version": 2, "actor": "ada", "reason": "odd answers"})
         assert back.json()["version"] == 1
-        assert len(cycle.ledger()) == 3
+        assert len(flips(cycle.ledger())) == 3
         await eventually(lambda: len(json.loads((tmp_path / "pipeline_state.json").read_text())["promotions"]) == 2)
         assert [event.event_id for event in await cycle.events("generators")] == [
             (GeneratorRolledBack if entry.action == "rolled_back" else GeneratorPromoted)
             .model_validate(announcement_of(entry))
             .event_id
-            for entry in cycle.ledger()
+            for entry in flips(cycle.ledger())
         ]
         forward = await client.post("/v1/promote", json={"version": 2, "expected_version": 1})
         assert forward.json()["version"] == 2
@@ -208,6 +284,8 @@ async def test_a_tampered_ledger_is_shown_as_such(tmp_path: Path) -> None:
     cycle = Cycle(tmp_path)
     async with serving(cycle) as client:
         await registered(cycle)
+        # What the rounds read is read by now, so only who verifies the whole chain meets the change.
+        assert (await body(client, "/v1/status"))["generator"]["version"] == 1
         entry = cycle.ledger()[0]
         cycle.blobs.put(keys.ledger_key(DOMAIN, 1), canonical_json(entry.model_copy(update={"sequence": 9})))
         response = await client.get("/v1/history")
@@ -322,12 +400,14 @@ async def test_pipeline_state_is_as_the_document_shows_it(tmp_path: Path) -> Non
     async with serving(cycle):
         await registered(cycle)
         report = await cycle.evaluate(await cycle.save_checkpoint(100))
-        await eventually(lambda: len(cycle.ledger()) == 2)
+        await cycle.answer(report)
         await eventually(lambda: json.loads((tmp_path / "pipeline_state.json").read_text())["generator_version"] == 2)
     state = json.loads((tmp_path / "pipeline_state.json").read_text())
     assert state["current_epoch"] == 1
     assert state["scores"] == [report.candidate.composite]
     assert state["improvement_threshold"] == 0.05
     assert state["epochs"][0]["decision"] == "PROMOTE"
+    assert state["epochs"][0]["confirmation"]["opening"] == 1
+    assert (state["diversity_alarm"], state["plateau"]) == (None, [])
     assert state["promotions"][0]["epoch"] == 1
     assert json.loads((tmp_path / "data" / "pipeline_state.json").read_text()) == state

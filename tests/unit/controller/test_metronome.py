@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from jupiter.bus.codec import decode
 from jupiter.controller.accounting import account
+from jupiter.controller.conductor import Conductor
 from jupiter.controller.metronome import plan
 from jupiter.controller.projection import Projection
 from jupiter.events import (
@@ -339,6 +340,29 @@ async def test_two_controllers_ask_for_everything_once(tmp_path: Path) -> None:
     async with running(one, parts[0]), running(two, parts[1]):
         await eventually(lambda: all(len(part.deps.state.requests) == 4 for part in parts))
     assert len(await cycle.events("generation")) == 4
+
+
+async def test_what_another_controller_asked_for_first_is_what_counts(tmp_path: Path) -> None:
+    """Two controllers that know different documents make different requests of one id: the stream keeps one of them."""
+    cycle = Cycle(tmp_path, in_flight_requests_max=1)
+    await cycle.import_base()
+    runtime = cycle.runtime(instance="first")
+    async with running(runtime, await cycle.parts(runtime)):
+        await eventually(cycle.ledger)
+    await cycle.freeze_benchmark()
+    await cycle.publish_documents(3)
+    await cycle.load(first_entry())
+    behind = (await cycle.parts(cycle.runtime(instance="behind"))).deps
+    await cycle.publish_documents(10)
+    ahead = (await cycle.parts(cycle.runtime(instance="ahead"))).deps
+    for deps in (ahead, behind):
+        await Conductor(deps).round()
+    for deps in (ahead, behind):
+        await deps.following.catch_up()
+    [request] = await cycle.events("generation")
+    assert isinstance(request, GenerationRequested)
+    asked = {item.document_id for item in request.items}
+    assert behind.state.uses.keys() == ahead.state.uses.keys() == asked
 
 
 async def test_what_is_buried_makes_room_again(tmp_path: Path) -> None:

@@ -14,15 +14,16 @@ from jupiter.blobs import Blobs
 from jupiter.bus import Bus
 from jupiter.config import ClusterConfig
 from jupiter.config.sections import CuratorSection
-from jupiter.curator.benchmark import ForbiddenTexts
 from jupiter.curator.corpus import Corpus
 from jupiter.curator.filters import Context
 from jupiter.curator.handlers import Deps
 from jupiter.curator.history import History
 from jupiter.curator.metrics import Metrics
 from jupiter.curator.pipeline import candidates_of
-from jupiter.events import BatchGenerated
-from jupiter.records import Document, Sample, canonical_json, digest_of
+from jupiter.events import BatchGenerated, GenerationItem
+from jupiter.generations import Pointer, point
+from jupiter.overlap.forbidden import ForbiddenItem, ForbiddenTexts
+from jupiter.records import Document, Sample, digest_of
 from jupiter.sample_files import write_json_lines
 from jupiter.service import Runtime
 
@@ -78,7 +79,14 @@ def no_tokens(texts: Sequence[str]) -> list[int]:
 
 
 def forbidden(*texts: str) -> ForbiddenTexts:
-    return ForbiddenTexts([[text] for text in texts or (BENCHMARK_TEXT,)], threshold=SETTINGS.near_duplicate_threshold)
+    return forbidden_items([(text,) for text in texts or (BENCHMARK_TEXT,)], SETTINGS.near_duplicate_threshold)
+
+
+def forbidden_items(items: Sequence[Sequence[str]], threshold: float = 0.85) -> ForbiddenTexts:
+    """Return one item per sequence of texts, in turn of the development half (`item-0`) and of the sealed one."""
+    halves = ("development", "confirmation")
+    made = [ForbiddenItem(f"item-{n}", halves[n % 2], tuple(texts)) for n, texts in enumerate(items)]
+    return ForbiddenTexts(made, threshold=threshold, digest=digest_of("benchmark"))
 
 
 def corpus(*documents: Document, held_out: Sequence[str] = (), texts: ForbiddenTexts | None = None) -> Corpus:
@@ -129,8 +137,10 @@ def register_generator(blobs: Blobs, domain: str = DOMAIN) -> None:
     )
 
 
-def freeze_benchmark(blobs: Blobs, domain: str = DOMAIN, texts: Sequence[str] = (BENCHMARK_TEXT,)) -> None:
-    """Commit a benchmark of one item per text, as the evaluator does."""
+def freeze_benchmark(
+    blobs: Blobs, domain: str = DOMAIN, texts: Sequence[str] = (BENCHMARK_TEXT,), *, generation: int = 1
+) -> str:
+    """Commit a benchmark of one item per text, as the evaluator does, and return its digest."""
     digest = digest_of("benchmark", list(texts))
     prefix = keys.benchmark_prefix(domain, digest)
     items = write_json_lines({"item_id": f"item-{n}", "texts": [text]} for n, text in enumerate(texts))
@@ -138,24 +148,42 @@ def freeze_benchmark(blobs: Blobs, domain: str = DOMAIN, texts: Sequence[str] = 
     committed = manifests.commit(
         blobs, prefix=prefix, kind="benchmark", domain=domain, work_id=digest, files=(ref,), details={}
     )
-    pointer = {"digest": digest, "manifest_key": committed.key, "manifest_sha256": committed.sha256}
-    blobs.create(f"benchmarks/{domain}/frozen", canonical_json(pointer))
+    pointer = Pointer(digest=digest, manifest_key=committed.key, manifest_sha256=committed.sha256)
+    point(blobs, domain, generation, pointer)
+    return digest
+
+
+def unusable(index: int, reason: str = "empty", completion: str = " ") -> dict[str, Any]:
+    """Return the line of an item of which no sample came, as a generator writes it."""
+    item = GenerationItem(
+        document_id=document().document_id, chunk_index=0, task="need", audience="a", difficulty="d", seed=index
+    )
+    dumped = item.model_dump(mode="json")
+    return {"index": index, "reason": reason, "item": dumped, "prompt": "Sentence:", "completion": completion}
 
 
 def commit_batch(
-    blobs: Blobs, samples: Sequence[Sample | dict[str, Any]], *, sequence: int = 1, domain: str = DOMAIN
+    blobs: Blobs,
+    samples: Sequence[Sample | dict[str, Any]],
+    *,
+    unusable: Sequence[dict[str, Any]] = (),
+    sequence: int = 1,
+    domain: str = DOMAIN,
 ) -> BatchGenerated:
     """Commit a batch as a generator does and return its event."""
     batch_id = digest_of("batch", domain, sequence)
     prefix = keys.batch_prefix(domain, batch_id)
-    ref = manifests.upload_bytes(blobs, prefix=prefix, name="samples.jsonl.zst", data=write_json_lines(samples))
+    lines = {"samples.jsonl.zst": samples, "unusable.jsonl.zst": unusable}
     committed = manifests.commit(
         blobs,
         prefix=prefix,
         kind="batch",
         domain=domain,
         work_id=batch_id,
-        files=(ref,),
+        files=tuple(
+            manifests.upload_bytes(blobs, prefix=prefix, name=name, data=write_json_lines(records))
+            for name, records in lines.items()
+        ),
         details={"request_id": batch_id, "generator_version": 1, "sequence": sequence},
     )
     return BatchGenerated(

@@ -30,7 +30,7 @@ from jupiter.curator.filters.symbols import Symbols
 from jupiter.curator.filters.truncation import Truncation
 from jupiter.curator.history import History
 from jupiter.curator.pipeline import candidates_of, judge
-from jupiter.curator.wording import words
+from jupiter.overlap.wording import words
 from jupiter.records import Sample
 from tests.unit.curator.material import (
     BENCHMARK_TEXT,
@@ -65,6 +65,7 @@ def test_all_files_are_found_in_a_fixed_order() -> None:
     names = [filter_type.name for filter_type in filter_types()]
     assert names == [
         "schema",
+        "forgotten",
         "provenance",
         "exact_duplicate",
         "length",

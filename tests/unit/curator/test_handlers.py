@@ -12,14 +12,16 @@ from jupiter.blobs import Blobs
 from jupiter.blobs.memory import MemoryBlobs
 from jupiter.bus import Bus
 from jupiter.bus.memory import MemoryBus
+from jupiter.controller.samples import newest_samples
 from jupiter.curator.handlers import Deps, accept_document, curate_batch, pass_over_voided
 from jupiter.curator.shard import REJECTED_FILE, SAMPLES_FILE, SIGNATURES_FILE
-from jupiter.curator.signatures import unpack
 from jupiter.errors import Rejected, Retry
 from jupiter.events import BatchGenerated, DocumentAccepted, GenerationVoided, ShardCurated
+from jupiter.overlap.signatures import unpack
 from jupiter.records import Manifest, Sample
 from jupiter.sample_files import read_json_lines, read_parquet
 from tests.unit.curator.material import (
+    BENCHMARK_TEXT,
     DOMAIN,
     GOOD,
     PASSAGE,
@@ -30,6 +32,7 @@ from tests.unit.curator.material import (
     published,
     register_generator,
     sample,
+    unusable,
 )
 
 ANSWERS = [
@@ -141,7 +144,12 @@ async def test_a_shard_holds_accepted_and_real_samples_and_accounts_for_every_ca
     assert details["repeats"] == {"unique": len(real), "first_time": len(real), "max": 1, "by_uses": {"1": len(real)}}
     signatures = unpack(manifests.download_bytes(blobs, manifest.file(SIGNATURES_FILE)))
     assert set(signatures) == {one.sample_id for one in samples}
-    assert set(details["diversity"]) == {"synthetic", "real", "vocabulary_coverage"}
+    assert event.diversity == details["diversity_figures"]
+    assert [event.diversity[name] for name in ("made", "judged", "eligible")] == [6, 7, 6]
+    assert event.diversity["acceptance"] == pytest.approx(4 / 6, abs=1e-4)
+    assert event.diversity["duplicates"] == pytest.approx(1 / 7, abs=1e-4)
+    assert event.diversity["repeats"] == pytest.approx(1 / 6, abs=1e-4)
+    assert event.batch_sequence == batch.sequence
     assert details["batch_manifest_key"] == batch.manifest_key
 
     rejected = [json.loads(line) for line in read_json_lines(blobs.get(manifest.file(REJECTED_FILE).key))]
@@ -169,6 +177,19 @@ async def test_a_batch_whose_samples_all_fail_still_gives_a_shard_an_empty_one()
     assert read_parquet(blobs.get(manifest_of(blobs, event).file(SAMPLES_FILE).key)) == []
     nothing = await curate(deps, commit_batch(blobs, [], sequence=2))
     assert (nothing.samples, nothing.candidates) == (0, 0)
+
+
+async def test_what_the_generator_could_not_use_is_counted_as_refused_and_shown() -> None:
+    bus, blobs = MemoryBus(), MemoryBlobs()
+    deps = await world(bus, blobs)
+    lines = [unusable(4), unusable(5, "echoes_the_passage", "The passage again."), unusable(6)]
+    event = await curate(deps, commit_batch(blobs, list(map(sample, ANSWERS)), unusable=lines))
+    assert event.dropped == {"unusable_echoes_the_passage": 1, "unusable_empty": 2}
+    assert (event.candidates, event.accepted) == (7, 4)
+    shown = newest_samples(blobs, [event], accepted=False, origin="synthetic", limit=10)
+    assert [(view.reason, view.filter) for view in shown][1] == ("unusable_echoes_the_passage", "generation")
+    assert shown[1].sample["completion"] == "The passage again."
+    assert shown[1].sample["document_id"] == document().document_id
 
 
 async def test_a_curator_that_was_killed_makes_the_same_shards_as_one_that_was_not() -> None:
@@ -279,3 +300,27 @@ async def test_contaminated_real_data_is_left_out_and_counted() -> None:
     details = manifest_of(blobs, event).details
     assert details["real_dropped"] == {"contaminated_run": 1}
     assert details["real_available"] == 4 + 20  # four forms of the entry, and the plain documents
+
+
+@pytest.mark.parametrize("decontaminate", [True, False])
+async def test_what_overlaps_with_the_benchmark_is_dropped_or_at_the_least_counted(*, decontaminate: bool) -> None:
+    """The benchmark, leaked in a document that everything about it is grounded in."""
+    bus, blobs = MemoryBus(), MemoryBlobs()
+    register_generator(blobs)
+    freeze_benchmark(blobs)
+    deps = deps_for(bus, blobs, decontaminate=decontaminate)
+    leaked = await publish(deps, f"{BENCHMARK_TEXT}. {PASSAGE}", title="json.dumps", kind="api", group="json")
+    for number in range(40):
+        await publish(deps, f"Entry {number} of the manual tells the story of thing {number * 7} in brief words.")
+    about = {"document_id": leaked.document_id}
+    copied = sample(f"{GOOD} Then {BENCHMARK_TEXT}.", **about)
+    event = await curate(deps, commit_batch(blobs, [sample(answer, **about) for answer in ANSWERS[1:]] + [copied]))
+    found = details_of(blobs, event)["contamination"]
+    assert found["benchmark"] == json.loads(blobs.get(f"benchmarks/{DOMAIN}/frozen"))["digest"]
+    assert event.contaminated == found["synthetic"] + found["real"]
+    assert sum(count for reason, count in event.dropped.items() if reason.startswith("contaminated")) == decontaminate
+    assert found["synthetic"] == (not decontaminate)
+    dropped = details_of(blobs, event)["real_dropped"]
+    # As a question's answer, with a question behind it and with another one: each is a real sample.
+    assert dropped.get("contaminated_run", 0) == (3 if decontaminate else 0)
+    assert found["items"] == ({} if decontaminate else {"item-0": ""})

@@ -1,11 +1,10 @@
-"""Words, figures, tokens, diversity, sample files, and what the curator must not import."""
+"""Words, figures, tokens, sample files, and what the curator must not import."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
-from collections import Counter
 
 import pytest
 from hypothesis import given
@@ -14,10 +13,9 @@ from hypothesis import strategies as st
 from jupiter import keys, manifests
 from jupiter.blobs.memory import MemoryBlobs
 from jupiter.chunks import chunk
-from jupiter.curator.diversity import coverage, variety
 from jupiter.curator.real import real_samples
 from jupiter.curator.tokens import read_token_counter
-from jupiter.curator.wording import content_words, figures, words
+from jupiter.overlap.wording import content_words, figures, words
 from jupiter.records import Sampling
 from jupiter.sample_files import read_json_lines, read_parquet, write_json_lines, write_parquet
 from tests.unit.curator.material import DOMAIN, GOOD, document, register_generator, sample
@@ -60,16 +58,6 @@ def test_an_entry_is_learned_in_both_directions_and_prose_as_it_is() -> None:
     prose = document("A paragraph about things.\n\nAnother one about others.", title=None, kind="text")
     plain = list(real_samples(prose, chunk(prose, 30)))
     assert [(one.instruction, one.loss_on, one.chunk_index) for one in plain] == [(None, "all", 0), (None, "all", 1)]
-
-
-def test_diversity_falls_with_repetition_and_coverage_looks_at_rare_words() -> None:
-    varied, same = variety(["alpha beta gamma", "delta epsilon zeta"]), variety(["alpha beta gamma"] * 9)
-    assert varied["distinct_1"] == 1
-    assert same["distinct_1"] < 0.2
-    assert same["compression_ratio"] > varied["compression_ratio"]
-    assert variety([])["distinct_4"] == 0
-    vocabulary = Counter({"alpha": 1, "beta": 30, "gamma": 30})
-    assert coverage(["beta is here"], ["alpha beta gamma"], vocabulary) == {"once": 0.0, "20_or_more": 0.5}
 
 
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=40), max_size=5))

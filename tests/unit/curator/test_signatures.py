@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jupiter.curator.signatures import NearDuplicateIndex, bands, own_size, pack, sizes_for, sketch, unpack
+from jupiter.overlap.signatures import NearDuplicateIndex, bands, own_size, pack, sizes_for, sketch, unpack
 
 VOCABULARY = [f"word{number}" for number in range(400)]
 

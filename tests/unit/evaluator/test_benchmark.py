@@ -20,11 +20,11 @@ def test_dimensions_get_their_share() -> None:
     assert counts == {"accuracy": 40, "coherence": 30, "knowledge": 30}
 
 
-def test_halves_are_balanced_and_share_no_cluster() -> None:
+def test_three_items_in_four_are_sealed_and_no_cluster_is_in_both_halves() -> None:
     items = _built().items
     clusters = {half: {item.cluster for item in items if item.half == half} for half in ("development", "confirmation")}
     assert not clusters["development"] & clusters["confirmation"]
-    assert 0.4 <= sum(item.half == "confirmation" for item in items) / len(items) <= 0.6
+    assert 0.65 <= sum(item.half == "confirmation" for item in items) / len(items) <= 0.8
 
 
 def test_worked_examples_are_never_scored() -> None:
@@ -63,8 +63,36 @@ def test_a_dimension_without_items_is_refused_with_what_to_publish() -> None:
         build_benchmark(lonely, domain="toy", samples=20, seed=0)
 
 
+def test_the_refusal_says_what_was_there_what_was_tried_and_what_the_domain_leaves_out() -> None:
+    corpus = make_corpus()
+    prose = Corpus(tuple(doc for doc in corpus.held_out if doc.kind == "text"), (), None)
+    with pytest.raises(BenchmarkTooSmallError) as caught:
+        build_benchmark(prose, domain="toy", samples=20, seed=0, only_kinds=("topic_fact", "term_cloze"))
+    assert "24 held-out documents (24 text) by topic_fact;" in str(caught.value)
+    assert "or let benchmark_kinds of the domain name container_fact or doctest_outcome or prose_fact too" in str(
+        caught.value
+    )
+    with pytest.raises(BenchmarkTooSmallError, match=r"no coherence item .* by no kind of item;"):
+        build_benchmark(corpus, domain="toy", samples=20, seed=0, only_kinds=("topic_fact", "term_cloze"))
+    with pytest.raises(BenchmarkTooSmallError) as caught:
+        build_benchmark(Corpus((), (), None), domain="toy", samples=20, seed=0)
+    assert "0 held-out documents (none)" in str(caught.value)
+    assert "benchmark_kinds" not in str(caught.value), "every kind was tried"
+
+
 def test_an_item_that_two_documents_give_is_asked_once() -> None:
     corpus = make_corpus()
     twice = Corpus((*corpus.held_out, *corpus.held_out), corpus.training, None)
     ids = [item.item_id for item in build_benchmark(twice, domain="toy", samples=200, seed=0).items]
     assert len(ids) == len(set(ids))
+
+
+def test_items_that_are_excluded_are_neither_asked_nor_shown_and_others_take_their_place() -> None:
+    whole = _built()
+    shown = {item.item_id for examples in whole.examples.values() for item in examples}
+    excluded = {item.item_id for item in whole.items[::3]} | shown
+    without = build_benchmark(make_corpus(), domain="toy", samples=100, seed=0, excluded=excluded)
+    made = {item.item_id for items in (without.items, *without.examples.values()) for item in items}
+    assert not made & excluded
+    assert len(without.items) == len(whole.items)
+    assert build_benchmark(make_corpus(), domain="toy", samples=100, seed=0, excluded=()).digest == whole.digest

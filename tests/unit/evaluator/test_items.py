@@ -17,6 +17,7 @@ KINDS = (
     "entry_choice",
     "generation_health",
     "next_passage",
+    "prose_fact",
     "term_cloze",
     "topic_fact",
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 from typing import Any
 
@@ -76,3 +77,32 @@ def test_batches_that_yield_early_lose_nothing(tiny: tuple[Any, Any]) -> None:
     many = [f"Question {n}:" for n in range(40)]
     found = dict(continuations(model, tokenizer, shared="", prompts=many, options=[(" yes", " no")] * 40))
     assert sorted(found) == list(range(40))
+
+
+@pytest.mark.parametrize("counts", [(1, 2, 4), (2,)])
+def test_rows_of_every_shape_are_answered_in_batches_with_little_padding(
+    tiny: tuple[Any, Any], counts: tuple[int, ...]
+) -> None:
+    model, tokenizer = tiny
+    rng = random.Random(3)
+    prompts = [" ".join(["word"] * rng.randint(1, 60)) for _ in range(40)]
+    options = [tuple(" a" * rng.randint(1, 30) for _ in range(rng.choice(counts))) for _ in prompts]
+    found = dict(continuations(model, tokenizer, shared="", prompts=prompts, options=options))
+    assert [len(found[index]) for index in range(40)] == [len(of_prompt) for of_prompt in options]
+    for index in (0, 17, 39):
+        for result, option in zip(found[index], options[index], strict=True):
+            log_probability, _ = _plain(model, tokenizer, prompts[index], option)
+            assert result.log_probability == pytest.approx(log_probability, abs=1e-3)
+
+
+def test_an_answer_ends_where_the_stop_appears_whatever_its_neighbours_do(tiny: tuple[Any, Any]) -> None:
+    model, tokenizer = tiny
+    prompts = [f"Question {n} about the parser:" for n in range(9)]
+    whole = dict(generate(model, tokenizer, prompts, new_tokens_max=12, stop="\0never"))
+    # A piece of what the model really says: some answers hold it early, some late, some never.
+    stop = next(answer.text[3:5] for answer in whole.values() if len(answer.text) > 8)
+    stopped = dict(generate(model, tokenizer, prompts, new_tokens_max=12, stop=stop, batch_size=4))
+    assert any(stop in answer.text for answer in whole.values())
+    for index, answer in whole.items():
+        assert stopped[index].text == answer.text.split(stop)[0].strip()
+        assert stopped[index].finished == (answer.finished or stop in answer.text)

@@ -33,20 +33,47 @@ def benchmark() -> Benchmark:
 def test_every_item_is_scored_once_and_reproducibly(tiny: tuple[Any, Any], benchmark: Benchmark) -> None:
     settings = {name: kind.settings[0] for name, kind in item_kinds().items()}
     done: list[int] = []
-    scored = score_items(*tiny, benchmark=benchmark, settings=settings, progress=done.append)
+    scored = score_items(*tiny, items=benchmark.items, benchmark=benchmark, settings=settings, progress=done.append)
     assert set(scored) == {item.item_id for item in benchmark.items}
     assert sum(done) == len(benchmark.items)
     assert all(0 <= score.score <= 1 for score in scored.values())
-    again = score_items(*tiny, benchmark=benchmark, settings=settings, progress=done.append)
+    again = score_items(*tiny, items=benchmark.items, benchmark=benchmark, settings=settings, progress=done.append)
     assert {key: value.score for key, value in again.items()} == {key: value.score for key, value in scored.items()}
 
 
 def test_tuning_offers_every_kind_a_setting_and_counts_its_work(tiny: tuple[Any, Any], benchmark: Benchmark) -> None:
     done: list[int] = []
-    settings = tune_prompts(*tiny, benchmark=benchmark, progress=done.append)
-    assert set(settings) == {item.kind for item in benchmark.items}
-    assert all(settings[name] in item_kinds()[name].settings for name in settings)
-    assert sum(done) == tuning_total(benchmark)
+    tuned = tune_prompts(*tiny, benchmark=benchmark, progress=done.append)
+    assert set(tuned.prompts) == {item.kind for item in benchmark.items}
+    assert all(tuned.prompts[name] in item_kinds()[name].settings for name in tuned.prompts)
+    assert sum(done) == tuning_total(benchmark) + len(tuned.scores)
+
+
+def test_what_tuning_scored_need_not_be_asked_again(tiny: tuple[Any, Any], benchmark: Benchmark) -> None:
+    tuned = tune_prompts(*tiny, benchmark=benchmark, progress=_ignore)
+    items = [item for item in benchmark.items if item.item_id in tuned.scores]
+    assert items
+    assert {item.half for item in items} == {"development"}
+    again = score_items(*tiny, items=items, benchmark=benchmark, settings=tuned.prompts, progress=_ignore)
+    for item_id, score in tuned.scores.items():
+        assert (again[item_id].score, again[item_id].answer) == (score.score, score.answer)
+        assert again[item_id].log_probability == pytest.approx(score.log_probability, abs=1e-5)
+
+
+def test_batches_change_no_score(tiny: tuple[Any, Any], benchmark: Benchmark) -> None:
+    for choose in (0, -1):
+        settings = {name: kind.settings[choose] for name, kind in item_kinds().items()}
+        together = score_items(*tiny, items=benchmark.items, benchmark=benchmark, settings=settings, progress=_ignore)
+        for item in benchmark.items:
+            (alone,) = score_items(
+                *tiny, items=[item], benchmark=benchmark, settings=settings, progress=_ignore
+            ).values()
+            assert (together[item.item_id].score, together[item.item_id].answer) == (alone.score, alone.answer)
+            assert together[item.item_id].log_probability == pytest.approx(alone.log_probability, abs=1e-4)
+
+
+def _ignore(count: int) -> None:
+    """Count nothing."""
 
 
 def test_progress_may_stop_the_scoring(tiny: tuple[Any, Any], benchmark: Benchmark) -> None:
@@ -55,4 +82,4 @@ def test_progress_may_stop_the_scoring(tiny: tuple[Any, Any], benchmark: Benchma
 
     settings = {name: PromptSetting(0, 0) for name in item_kinds()}
     with pytest.raises(InterruptedError):
-        score_items(*tiny, benchmark=benchmark, settings=settings, progress=stop)
+        score_items(*tiny, items=benchmark.items, benchmark=benchmark, settings=settings, progress=stop)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,15 +23,27 @@ from jupiter.config.sections import EvaluatorSection, LocalSection, SelfImprovem
 from jupiter.deliveries import Pauses
 from jupiter.evaluator.benchmark import Benchmark, BenchmarkTooSmallError
 from jupiter.evaluator.benchmarks import FrozenBenchmark, freeze
+from jupiter.evaluator.building import BuildBenchmark, Builder
 from jupiter.evaluator.contestants import Contestants
-from jupiter.evaluator.examination import Examined
+from jupiter.evaluator.counting import Counting
+from jupiter.evaluator.deps import Deps
+from jupiter.evaluator.examination import Examined, Paper
 from jupiter.evaluator.freezing import Freezer
-from jupiter.evaluator.handlers import CHECKPOINT_HANDLERS, Deps
+from jupiter.evaluator.general import general_items
+from jupiter.evaluator.handlers import BENCHMARK_HANDLERS, CHECKPOINT_HANDLERS, CONFIRMATION_HANDLERS
 from jupiter.evaluator.health import band_of
-from jupiter.evaluator.items import Corpus, Item, PromptSetting
+from jupiter.evaluator.items import Corpus, Item, item_kinds
+from jupiter.evaluator.judge import Judge
 from jupiter.evaluator.scoring import ItemScore
-from jupiter.events import CheckpointSaved, DocumentAccepted, Event
-from jupiter.ledger import GENESIS_HASH, LedgerEntry, entry_hash
+from jupiter.events import (
+    CheckpointSaved,
+    ConfirmationRequested,
+    DocumentAccepted,
+    EvaluationCompleted,
+    Event,
+    ServiceStatus,
+)
+from jupiter.ledger import GENESIS_HASH, LedgerEntry, current, entry_hash, openings, read_ledger
 from jupiter.manifests import Committed
 from jupiter.records import Document, canonical_json, digest_of
 from jupiter.service import Runtime, ServiceParts, Subscription
@@ -78,13 +90,22 @@ async def published(bus: MemoryBus, channel: str) -> list[Event]:
     return [entry.event async for entry in bus.read(f"{channel}.{DOMAIN}", follow=False)]
 
 
-async def status_details(bus: MemoryBus) -> list[str]:
+async def statuses(bus: MemoryBus) -> list[ServiceStatus]:
     events = [entry.event async for entry in bus.read(f"status.{DOMAIN}.>", follow=False)]
-    return [getattr(event, "detail", "") for event in events]
+    return [event for event in events if isinstance(event, ServiceStatus)]
+
+
+async def status_details(bus: MemoryBus) -> list[str]:
+    return [status.detail for status in await statuses(bus)]
 
 
 async def publish_document(
-    bus: MemoryBus, blobs: MemoryBlobs, number: int, *, split: Literal["training", "held_out"]
+    bus: MemoryBus,
+    blobs: MemoryBlobs,
+    number: int,
+    *,
+    split: Literal["training", "held_out"],
+    groups: str = "group",
 ) -> str:
     """Store and announce a document as the curator does; return its key."""
     text = f"Document {number} says something about subject {number}."
@@ -95,7 +116,7 @@ async def publish_document(
         source=f"test:{number}",
         title=None,
         kind="text",
-        group=f"group{number % 12}",
+        group=f"{groups}{number % 12}",
         split=split,
     )
     key = keys.document_key(DOMAIN, document.document_id)
@@ -115,18 +136,24 @@ async def publish_document(
     return key
 
 
-def make_benchmark(corpus: Corpus, *, domain: str, samples: int, seed: int) -> Benchmark:
+KINDS = {"accuracy": "topic_fact", "coherence": "generation_health", "knowledge": "entry_choice"}
+"""One kind per dimension, each with settings to choose from."""
+
+
+def make_benchmark(
+    corpus: Corpus, *, domain: str, samples: int, seed: int, excluded: Collection[str] = ()
+) -> Benchmark:
     """Make one item per held-out document, dimensions and halves in turn."""
     if not corpus.held_out:
         raise BenchmarkTooSmallError("no accuracy item can be made from 0 held-out documents")
     items = tuple(
         Item(
             item_id=f"item-{number:03d}",
-            kind="next_passage",
+            kind=KINDS[DIMENSIONS[number % 3]],
             dimension=DIMENSIONS[number % 3],
             cluster=document.group,
             half=HALVES[number // 3 % 2],
-            fields={"context": document.text},
+            fields={"title": document.text, "text": document.text},
             answer="yes",
             choices=("yes", "no"),
             texts=(document.text,),
@@ -138,7 +165,11 @@ def make_benchmark(corpus: Corpus, *, domain: str, samples: int, seed: int) -> B
 
 
 def freezer_of(runtime: Runtime) -> Freezer:
-    return Freezer(runtime=runtime, build=make_benchmark, run_sessions=lambda _documents, _progress: None, look_s=0.005)
+    return Freezer(runtime=runtime, builder=builder_of(runtime), look_s=0.005)
+
+
+def builder_of(runtime: Runtime, items: BuildBenchmark = make_benchmark) -> Builder:
+    return Builder(runtime=runtime, items=items, run_sessions=lambda _documents, _progress: None)
 
 
 def frozen_benchmark(blobs: MemoryBlobs, *, samples: int = 24) -> FrozenBenchmark:
@@ -211,12 +242,49 @@ def promote(blobs: MemoryBlobs, name: str, *, version: int, previous: LedgerEntr
     return entry
 
 
+def open_half(blobs: MemoryBlobs, event: EvaluationCompleted, **changes: object) -> ConfirmationRequested:
+    """Spend an opening in the ledger for an evaluation, as the controller does, and return the request."""
+    ledger = read_ledger(blobs, DOMAIN)
+    live = current(ledger)
+    assert live is not None
+    entry = LedgerEntry(
+        domain=DOMAIN,
+        sequence=len(ledger) + 1,
+        action="opened",
+        version=live.version,
+        previous_version=live.version,
+        evaluation_id=event.evaluation_id,
+        manifest_key=live.manifest_key,
+        manifest_sha256=live.manifest_sha256,
+        actor="test",
+        reason="test",
+        time="2026-11-22T21:00:00+00:00",
+        previous_hash=entry_hash(ledger[-1]),
+        benchmark_digest=event.benchmark_digest,
+        opening=1 + len(openings(ledger, version=live.version)),
+    )
+    assert blobs.create(keys.ledger_key(DOMAIN, entry.sequence), canonical_json(entry))
+    request = ConfirmationRequested(
+        domain=DOMAIN,
+        evaluation_id=event.evaluation_id,
+        checkpoint_id=event.checkpoint_id,
+        opening=entry.opening or 0,
+        ledger_sequence=entry.sequence,
+        report_manifest_key=event.manifest_key,
+        report_manifest_sha256=event.manifest_sha256,
+    )
+    return request.model_copy(update=changes)
+
+
 @dataclass
 class FakeExaminer:
     """Scores by the model's name as its weights say it; a test may make it fail or wait."""
 
     skill: Mapping[str, float] = field(default_factory=lambda: {"candidate": 0.75, "base": 0.25})
+    prompts: Mapping[str, int] = field(default_factory=lambda: {"candidate": 1, "base": 0})
+    """Model to which of each kind's settings suits it best."""
     examined: list[str] = field(default_factory=list)
+    papers: list[Paper] = field(default_factory=list)
     failures: list[Exception] = field(default_factory=list)
     forget: str | None = None
     """An item id that gets no score."""
@@ -225,13 +293,14 @@ class FakeExaminer:
     started: threading.Event = field(default_factory=threading.Event)
     meanwhile: Callable[[], None] | None = None
 
-    def answers(self, benchmark: Benchmark) -> int:
-        return len(benchmark.items)
+    def answers(self, paper: Paper) -> int:
+        return len(paper.items)
 
-    def examine(self, directory: Path, benchmark: Benchmark, progress: Callable[[int], None]) -> Examined:
+    def examine(self, directory: Path, paper: Paper, progress: Callable[[int], None]) -> Examined:
         name = (directory / "model.safetensors").read_text()
         assert not list(directory.glob("training_state*"))
         self.examined.append(name)
+        self.papers.append(paper)
         self.started.set()
         if self.meanwhile is not None:
             self.meanwhile()
@@ -239,30 +308,53 @@ class FakeExaminer:
             progress(0)
         if self.failures:
             raise self.failures.pop(0)
+        chosen = {kind: item_kinds()[kind].settings[self.prompts.get(name, 0)] for kind in KINDS.values()}
+        return Examined(
+            prompts=paper.prompts or chosen,
+            scores=self._scores(name, paper, progress),
+            seconds=0.1,
+            general={item.item_id: 1.0 for item in general_items()} if paper.general else {},
+        )
+
+    def _scores(self, name: str, paper: Paper, progress: Callable[[int], None]) -> dict[str, ItemScore]:
         scores = {}
-        for number, item in enumerate(benchmark.items):
+        for item in paper.items:
             progress(1)
-            right = (number * 0.618) % 1 < self.skill[name]
+            right = (int(item.item_id.removeprefix("item-")) * 0.618) % 1 < self.skill[name]
+            answer = ANSWERS[right] if item.kind == "generation_health" else "yes" if right else "no"
             scores[item.item_id] = ItemScore(
-                item_id=item.item_id, score=float(right), answer="yes" if right else "no", log_probability=-1.0
+                item_id=item.item_id, score=float(right), answer=answer, log_probability=-1.0
             )
         if self.forget is not None:
             scores.pop(self.forget, None)
-        return Examined(prompts={"next_passage": PromptSetting(0, 0)}, scores=scores, seconds=0.1)
+        return scores
 
 
-def deps_of(runtime: Runtime, examiner: FakeExaminer) -> Deps:
+ANSWERS = {
+    True: "A pump moves water from a low place to a high one. It needs a motor and a valve.",
+    False: "A pump is a pump is a pump is a pump is a pump is a pump is a pump is a pump.",
+}
+
+
+def deps_of(
+    runtime: Runtime, examiner: FakeExaminer, *, judge: Judge | None = None, items: BuildBenchmark = make_benchmark
+) -> Deps:
     return Deps(
         runtime=runtime,
         contestants=Contestants(runtime.config.data_dir / "evaluator"),
         examiner=examiner,
         lease=ComputeLease.of(runtime.config),
+        builder=builder_of(runtime, items),
+        counting=Counting(runtime.blobs, runtime.domain, threshold=0.85),
+        judge=judge,
     )
 
 
 def parts_of(deps: Deps) -> ServiceParts[Deps]:
     checkpoints = Subscription(channel="checkpoints", durable="evaluator", handlers=CHECKPOINT_HANDLERS)
-    return ServiceParts(deps=deps, subscriptions=[checkpoints])
+    confirmations = Subscription(channel="confirmations", durable="evaluator", handlers=CONFIRMATION_HANDLERS)
+    renewals = Subscription(channel="benchmarks", durable="evaluator", handlers=BENCHMARK_HANDLERS)
+    return ServiceParts(deps=deps, subscriptions=[checkpoints, confirmations, renewals])
 
 
 @asynccontextmanager

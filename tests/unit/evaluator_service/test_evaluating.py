@@ -15,9 +15,10 @@ from jupiter.bus.memory import MemoryBus
 from jupiter.errors import Rejected, Retry
 from jupiter.evaluator.examination import Unscored
 from jupiter.evaluator.handlers import evaluate_checkpoint
-from jupiter.events import EvaluationCompleted, ServiceStatus
+from jupiter.events import EvaluationCompleted
+from jupiter.ledger import LedgerEntry
 from jupiter.modeling import UnfitModel
-from jupiter.reports import EvaluationReport, deciding, seed_of
+from jupiter.reports import EvaluationReport, seed_of
 from jupiter.sample_files import read_json_lines
 from jupiter.service import running
 from jupiter.statistics import scores
@@ -30,6 +31,7 @@ from tests.unit.evaluator_service.stage import (
     promote,
     published,
     runtime,
+    statuses,
     store_checkpoint,
     until,
 )
@@ -67,17 +69,51 @@ async def test_a_checkpoint_is_compared_with_the_current_generator(
     assert report.generator_manifest_sha256 == entry.manifest_sha256
     assert report.benchmark_digest == frozen.digest
     assert report.seed == seed_of(report.evaluation_id, frozen.digest)
-    assert {item.item_id for item in report.items} == {item.item_id for item in frozen.benchmark.items}
-    assert (report.candidate, report.generator) == scores(deciding(report.items))
+    assert {item.item_id for item in report.items} == {item.item_id for item in frozen.benchmark.half("development")}
+    assert {item.half for item in report.items} == {"development"}
+    assert event.items == len(report.items) == 12
+    assert (report.candidate, report.generator) == scores(report.items)
     assert event.difference == report.difference == report.candidate.composite - report.generator.composite > 0
     assert event.ci_low <= event.difference <= event.ci_high
-    halves = report.figures["halves"]
-    assert halves["development"]["items"] + halves["confirmation"]["items"] == 24
-    assert halves["confirmation"]["difference"] == pytest.approx(report.difference)
+    assert report.general is not None
+    assert {item.candidate for item in report.general.items} == {1.0}
+    assert report.judge is None
+    assert sum(kind["items"] for kind in report.figures["kinds"].values()) == 12
+    assert report.figures["wins"] > report.figures["losses"] == 0
+
+
+async def test_without_the_general_suite_the_report_says_nothing_of_it(
+    tmp_path: Path, bus: MemoryBus, blobs: MemoryBlobs
+) -> None:
+    frozen_benchmark(blobs)
+    promote(blobs, "base", version=1)
+    service, examiner = runtime(tmp_path, bus=bus, blobs=blobs), FakeExaminer()
+    section = service.config.self_improvement.model_copy(update={"general_suite": False})
+    service.config = service.config.model_copy(update={"self_improvement": section})
+    (event,) = await evaluate_checkpoint(store_checkpoint(blobs), deps_of(service, examiner))
+    assert isinstance(event, EvaluationCompleted)
+    assert report_of(blobs, event).general is None
+    assert [paper.general for paper in examiner.papers] == [False, False]
 
 
 async def _some(bus: MemoryBus) -> bool:
     return bool(await published(bus, "evaluations"))
+
+
+@pytest.mark.parametrize("name", ["candidate", "base"])
+async def test_the_report_says_by_their_weights_whether_the_two_are_one_model(
+    tmp_path: Path, bus: MemoryBus, blobs: MemoryBlobs, name: str
+) -> None:
+    """Where the files lie in their folders does not matter, nor the training state beside the candidate's."""
+    frozen_benchmark(blobs)
+    promote(blobs, "base", version=1)
+    checkpoint = store_checkpoint(blobs, name)
+    service = runtime(tmp_path, bus=bus, blobs=blobs)
+    (event,) = await evaluate_checkpoint(checkpoint, deps_of(service, FakeExaminer()))
+    assert isinstance(event, EvaluationCompleted)
+    report = report_of(blobs, event)
+    assert report.candidate_weights_sha256 is not None
+    assert (report.candidate_weights_sha256 == report.generator_weights_sha256) == (name == "base")
 
 
 async def test_every_item_with_both_answers_lies_beside_the_report(
@@ -128,24 +164,35 @@ async def test_a_flip_during_the_run_leaves_the_report_about_the_one_it_names(
 ) -> None:
     frozen_benchmark(blobs)
     entry = promote(blobs, "base", version=1)
-    examiner = FakeExaminer(skill={"candidate": 0.7, "base": 0.3, "promoted": 0.9})
+    examiner = FakeExaminer(skill={"candidate": 0.7, "base": 0.3, "promoted": 0.9, "other": 0.9})
     examiner.meanwhile = lambda: _flip_once(blobs, entry)
     service = runtime(tmp_path, bus=bus, blobs=blobs)
-    checkpoint = store_checkpoint(blobs)
-    (event,) = await evaluate_checkpoint(checkpoint, deps_of(service, examiner))
+    (event,) = await evaluate_checkpoint(store_checkpoint(blobs), deps_of(service, examiner))
     assert isinstance(event, EvaluationCompleted)
     assert event.generator_version == 1
     assert examiner.examined == ["candidate", "base"]
     examiner.meanwhile = None
-    (later,) = await evaluate_checkpoint(checkpoint, deps_of(service, examiner))
+    (later,) = await evaluate_checkpoint(store_checkpoint(blobs, "other", step=20), deps_of(service, examiner))
     assert isinstance(later, EvaluationCompleted)
     assert later.generator_version == 2
-    assert later.evaluation_id != event.evaluation_id
 
 
-def _flip_once(blobs: MemoryBlobs, entry: object) -> None:
+def _flip_once(blobs: MemoryBlobs, entry: LedgerEntry) -> None:
     if blobs.stat(keys.ledger_key(DOMAIN, 2)) is None:
-        promote(blobs, "promoted", version=2, previous=entry)  # type: ignore[arg-type]
+        promote(blobs, "promoted", version=2, previous=entry)
+
+
+async def test_a_report_that_was_committed_and_not_announced_is_announced_after_a_flip(
+    tmp_path: Path, bus: MemoryBus, blobs: MemoryBlobs
+) -> None:
+    frozen_benchmark(blobs)
+    entry, checkpoint, examiner = promote(blobs, "base", version=1), store_checkpoint(blobs), FakeExaminer()
+    # What dies here dies between commit and announcement: the events are lost.
+    lost = await evaluate_checkpoint(checkpoint, deps_of(runtime(tmp_path, bus=bus, blobs=blobs), examiner))
+    promote(blobs, "promoted", version=2, previous=entry)
+    found = await evaluate_checkpoint(checkpoint, deps_of(runtime(tmp_path, bus=bus, blobs=blobs), examiner))
+    assert found == lost
+    assert examiner.examined == ["candidate", "base"]
 
 
 async def test_without_benchmark_or_generator_it_waits(tmp_path: Path, bus: MemoryBus, blobs: MemoryBlobs) -> None:
@@ -239,9 +286,10 @@ async def test_an_item_that_errs_fails_the_evaluation_and_it_is_tried_again(
 
 
 async def test_a_missing_score_is_never_a_zero(tmp_path: Path, bus: MemoryBus, blobs: MemoryBlobs) -> None:
-    frozen_benchmark(blobs)
+    frozen = frozen_benchmark(blobs)
     promote(blobs, "base", version=1)
-    deps = deps_of(runtime(tmp_path, bus=bus, blobs=blobs), FakeExaminer(forget="item-003"))
+    forgotten = frozen.benchmark.half("development")[0].item_id
+    deps = deps_of(runtime(tmp_path, bus=bus, blobs=blobs), FakeExaminer(forget=forgotten))
     with pytest.raises(KeyError):
         await evaluate_checkpoint(store_checkpoint(blobs), deps)
     assert not list(blobs.list("evaluations/"))
@@ -272,8 +320,7 @@ async def test_progress_is_seen(tmp_path: Path, bus: MemoryBus, blobs: MemoryBlo
     await evaluate_checkpoint(store_checkpoint(blobs), deps_of(service, FakeExaminer()))
 
     async def idle() -> bool:
-        entries = [entry.event async for entry in bus.read(f"status.{DOMAIN}.>", follow=False)]
-        return any(isinstance(e, ServiceStatus) and e.stage == "idle" and "difference +" in e.detail for e in entries)
+        return any(said.stage == "idle" and "difference +" in said.detail for said in await statuses(bus))
 
     await until(idle)
     await service.close()

@@ -14,9 +14,10 @@ from jupiter.blobs.memory import MemoryBlobs
 from jupiter.bus.memory import MemoryBus
 from jupiter.errors import IntegrityError
 from jupiter.evaluator.benchmark import Benchmark
-from jupiter.evaluator.benchmarks import find_frozen, freeze, pointer_key, shortfall
+from jupiter.evaluator.benchmarks import find_frozen, freeze, shortfall
+from jupiter.evaluator.general import forbidden_texts
 from jupiter.evaluator.items import Item
-from jupiter.events import BenchmarkFrozen
+from jupiter.events import BenchmarkFrozen, DocumentForgotten
 from jupiter.sample_files import read_json_lines
 from tests.unit.evaluator_service.stage import (
     DOMAIN,
@@ -43,7 +44,7 @@ async def test_a_settled_corpus_is_frozen_and_announced(tmp_path: Path) -> None:
     frozen = find_frozen(blobs, DOMAIN)
     assert frozen is not None
     assert frozen.event == event
-    assert json.loads(blobs.get(pointer_key(DOMAIN)))["digest"] == event.digest
+    assert json.loads(blobs.get(keys.benchmark_pointer_key(DOMAIN, 1)))["digest"] == event.digest
 
 
 async def test_what_must_not_be_trained_on_lies_beside_it(tmp_path: Path) -> None:
@@ -51,7 +52,9 @@ async def test_what_must_not_be_trained_on_lies_beside_it(tmp_path: Path) -> Non
     frozen = frozen_benchmark(blobs)
     manifest = manifests.read(blobs, frozen.manifest_key).manifest
     lines = list(read_json_lines(manifests.download_bytes(blobs, manifest.file("items.jsonl.zst"))))
-    assert [json.loads(line)["texts"] for line in lines] == [list(item.texts) for item in frozen.benchmark.items]
+    texts = [json.loads(line)["texts"] for line in lines]
+    assert texts[:24] == [list(item.texts) for item in frozen.benchmark.items]
+    assert texts[24:] == [list(of_item) for of_item in forbidden_texts()]
 
 
 async def test_it_waits_and_says_what_is_missing(tmp_path: Path) -> None:
@@ -71,6 +74,23 @@ async def test_it_waits_and_says_what_is_missing(tmp_path: Path) -> None:
             await publish_document(bus, blobs, number, split="held_out")
         await freezing
     assert find_frozen(blobs, DOMAIN) is not None
+
+
+async def test_what_was_forgotten_before_is_no_material(tmp_path: Path) -> None:
+    bus, blobs = MemoryBus(), MemoryBlobs()
+    keys_of = [await publish_document(bus, blobs, number, split="held_out") for number in range(30)]
+    forgotten = [json.loads(blobs.get(key)) for key in keys_of[:3]]
+    for document in forgotten:
+        await bus.publish(
+            DocumentForgotten(domain=DOMAIN, document_id=document["document_id"], actor="test", reason="recalled")
+        )
+    async with stopped_after(runtime(tmp_path, bus=bus, blobs=blobs)) as service:
+        await freezer_of(service).run()
+    frozen = find_frozen(blobs, DOMAIN)
+    assert frozen is not None
+    texts = {text for item in frozen.benchmark.items for text in item.texts}
+    assert len(texts) == 24
+    assert not texts & {document["text"] for document in forgotten}
 
 
 async def test_it_waits_until_the_corpus_is_quiet(tmp_path: Path) -> None:
@@ -173,7 +193,7 @@ def test_a_pointer_to_nothing_is_refused() -> None:
     blobs = MemoryBlobs()
     digest = hashlib.sha256(b"").hexdigest()
     pointer = {"digest": digest, "manifest_key": "gone", "manifest_sha256": digest}
-    blobs.create(pointer_key(DOMAIN), json.dumps(pointer).encode())
+    blobs.create(keys.benchmark_pointer_key(DOMAIN, 1), json.dumps(pointer).encode())
     with pytest.raises(IntegrityError, match="cannot be read"):
         find_frozen(blobs, DOMAIN)
 
@@ -184,6 +204,11 @@ def test_what_could_never_decide_is_not_fit_to_be_frozen() -> None:
     assert "24 of 25 items" in str(shortfall(benchmark, samples=25))
     developing = [item.model_copy(update={"half": "development"}) for item in benchmark.items]
     assert "0 items in the confirmation half" in str(_short(benchmark, developing))
+    confirming = [item.model_copy(update={"half": "confirmation"}) for item in benchmark.items]
+    assert "0 items in the development half" in str(_short(benchmark, confirming))
+    few = [item.model_copy(update={"half": "confirmation"}) for item in benchmark.half("development")[:9]]
+    lopsided = [*few, *(item for item in benchmark.items if item.item_id not in {moved.item_id for moved in few})]
+    assert "3 items in the development half, 4 are needed" in str(_short(benchmark, lopsided))
     crowded = [item.model_copy(update={"cluster": "one"}) for item in benchmark.items]
     assert "comes from 1 sources" in str(_short(benchmark, crowded))
     blind = [item.model_copy(update={"dimension": "accuracy"}) for item in benchmark.items]

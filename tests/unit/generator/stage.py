@@ -22,7 +22,15 @@ from jupiter.compute import ComputeLease
 from jupiter.config import ClusterConfig
 from jupiter.config.sections import LocalSection
 from jupiter.deliveries import Pauses
-from jupiter.events import Event, GenerationItem, GenerationRequested, GeneratorPromoted, GeneratorRolledBack
+from jupiter.events import (
+    BatchGenerated,
+    Event,
+    GenerationItem,
+    GenerationRequested,
+    GeneratorPromoted,
+    GeneratorRolledBack,
+    ShadowRequested,
+)
 from jupiter.generator.config import versions_directory
 from jupiter.generator.engines import Completion, EngineSettings, Progress, Prompt
 from jupiter.generator.engines.transformers import TransformersEngine
@@ -33,7 +41,7 @@ from jupiter.generator.versions import Versions
 from jupiter.ledger import GENESIS_HASH, LedgerEntry, entry_hash
 from jupiter.manifests import Committed
 from jupiter.modeling import record_golden
-from jupiter.records import Document, Sample, Sampling, canonical_json, digest_of
+from jupiter.records import BlobRef, Document, Sample, Sampling, canonical_json, digest_of
 from jupiter.sample_files import read_json_lines
 from jupiter.service import Runtime, ServiceParts, running
 from tests.tiny_model import make_tiny_model
@@ -46,7 +54,7 @@ SAMPLING = Sampling(temperature=1.0, top_p=1.0, max_new_tokens=8)
 
 
 class WatchedEngine(TransformersEngine):
-    """The real engine; a test may hold it in the middle of a batch, and sees what was loaded and released."""
+    """The real engine; a test may hold it in the middle of a batch, or fail its loads, and sees what it did."""
 
     def __init__(self, settings: EngineSettings) -> None:
         super().__init__(settings)
@@ -55,10 +63,14 @@ class WatchedEngine(TransformersEngine):
         self.generating = threading.Event()
         self.batches = 0
         self.loads = 0
+        self.faults: list[Exception] = []
+        """Raised by the next loads, one each."""
         self.released: list[Any] = []
 
     def load(self, directory: Path) -> Any:
         self.loads += 1
+        if self.faults:
+            raise self.faults.pop(0)
         return super().load(directory)
 
     def release(self, handle: Any) -> None:
@@ -87,6 +99,8 @@ class Stage:
     domain: str = DOMAIN
     compute_slots: int = 0
     turn_s_max: float = 20
+    hidden: int = 48
+    """Width of the models: vLLM's attention wants 128 or more."""
     # The in-memory twins, or the real ones under the same contract.
     bus: Any = field(default_factory=MemoryBus)
     blobs: Any = field(default_factory=MemoryBlobs)
@@ -126,26 +140,70 @@ class Stage:
 
         `spoil` changes the model's files after the golden outputs were recorded, before they are stored.
         """
-        model = make_tiny_model(self.directory / f"made_{version}", seed=version if seed is None else seed)
-        golden = record_golden(model)
-        if spoil is not None:
-            spoil(model)
         prefix = keys.generator_prefix(self.domain, version)
-        refs = [
-            manifests.upload_file(self.blobs, prefix=prefix, name=f"model/{path.name}", path=path)
-            for path in sorted(model.iterdir())
-        ]
-        data = canonical_json(golden)
-        refs.append(manifests.upload_bytes(self.blobs, prefix=prefix, name="golden.json", data=data))
-        shutil.rmtree(model)
         return manifests.commit(
             self.blobs,
             prefix=prefix,
             kind="generator",
             domain=self.domain,
             work_id=f"v{version}",
-            files=tuple(refs),
+            files=self._store_model(prefix, seed=version if seed is None else seed, spoil=spoil),
             details={"version": version},
+        )
+
+    def store_checkpoint(
+        self,
+        step: int,
+        *,
+        seed: int | None = None,
+        spoil: Callable[[Path], None] | None = None,
+        context: int = 2048,
+    ) -> Committed:
+        """Commit a tiny model as a checkpoint, training state beside it, as the trainer does."""
+        prefix = keys.checkpoint_prefix(self.domain, "run", step)
+        state = manifests.upload_bytes(self.blobs, prefix=prefix, name="training_state/step.json", data=b"{}")
+        return manifests.commit(
+            self.blobs,
+            prefix=prefix,
+            kind="checkpoint",
+            domain=self.domain,
+            work_id=digest_of(self.domain, "run", step),
+            files=(
+                *self._store_model(prefix, seed=step if seed is None else seed, spoil=spoil, context=context),
+                state,
+            ),
+            details={"run": "run", "step": step},
+        )
+
+    def _store_model(
+        self, prefix: str, *, seed: int, spoil: Callable[[Path], None] | None, context: int = 2048
+    ) -> tuple[BlobRef, ...]:
+        model = make_tiny_model(
+            self.directory / f"made_{digest_of(prefix)}", seed=seed, context=context, hidden=self.hidden
+        )
+        golden = record_golden(model)
+        if spoil is not None:
+            spoil(model)
+        refs = [
+            manifests.upload_file(self.blobs, prefix=prefix, name=f"model/{path.name}", path=path)
+            for path in sorted(model.iterdir())
+        ]
+        refs.append(manifests.upload_bytes(self.blobs, prefix=prefix, name="golden.json", data=canonical_json(golden)))
+        shutil.rmtree(model)
+        return tuple(refs)
+
+    def shadow_request(self, batch: BatchGenerated, checkpoint: Committed) -> ShadowRequested:
+        """Ask that the checkpoint repeat a batch."""
+        return ShadowRequested(
+            domain=self.domain,
+            evaluation_id=digest_of("evaluation", checkpoint.manifest.work_id),
+            checkpoint_id=checkpoint.manifest.work_id,
+            checkpoint_manifest_key=checkpoint.key,
+            checkpoint_manifest_sha256=checkpoint.sha256,
+            generator_version=batch.generator_version,
+            batch_id=batch.batch_id,
+            batch_manifest_key=batch.manifest_key,
+            batch_manifest_sha256=batch.manifest_sha256,
         )
 
     def store_imported(self, imported: Any) -> Committed:
@@ -255,7 +313,7 @@ class Stage:
         return found
 
     def samples(self, event: Any) -> list[Sample]:
-        """Return the samples of a BatchGenerated."""
+        """Return the samples of a BatchGenerated or ShadowGenerated."""
         manifest = manifests.read(self.blobs, event.manifest_key, sha256=event.manifest_sha256).manifest
         data = self.blobs.get(manifest.file("samples.jsonl.zst").key)
         return [Sample.model_validate_json(line) for line in read_json_lines(data)]

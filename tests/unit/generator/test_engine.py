@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch  # noqa: TID253 - its error is what is translated here
 
 from jupiter.errors import ConfigError
 from jupiter.generator.engines import EngineSettings, Prompt, create_engine, engine_names
 from jupiter.generator.engines.transformers import TransformersEngine
-from jupiter.modeling import load_model
-from jupiter.records import Sampling
+from jupiter.modeling import GOLDEN_FILE, NoRoom, load_model, record_golden
+from jupiter.records import Sampling, canonical_json
 from tests.tiny_model import make_tiny_model
 
 GREEDY = Sampling(temperature=0, max_new_tokens=12)
@@ -110,6 +111,19 @@ def test_progress_may_end_generation(directory: Path) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         made.generate(made.load(directory), [Prompt(text="a", seed=1)], sampling=RANDOM, progress=stop)
+
+
+def test_a_gpu_that_runs_out_of_memory_says_nothing_about_the_version(directory: Path) -> None:
+    (directory / GOLDEN_FILE).write_bytes(canonical_json(record_golden(directory, dtype="float32")))
+    made = engine()
+    handle = made.load(directory)
+
+    def allocate(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+
+    handle.model.register_forward_pre_hook(allocate)
+    with pytest.raises(NoRoom, match="Tried to allocate 2 GiB"):
+        made.attest(handle, directory, tolerance=0.05)
 
 
 def test_no_prompts_give_no_completions(directory: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import re
 from collections.abc import Callable
@@ -11,9 +12,11 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file, save_file
 
+from jupiter.errors import Retry
 from jupiter.events import BatchGenerated, GenerationVoided, GeneratorLoaded, GeneratorLoadFailed
 from jupiter.generator.engines import EngineSettings, Prompt
 from jupiter.generator.engines.transformers import TransformersEngine
+from jupiter.modeling import NoRoom
 from jupiter.records import Sampling
 from tests.tiny_model import make_tiny_model
 from tests.unit.generator.stage import SAMPLING, Stage, until
@@ -266,8 +269,79 @@ async def test_a_version_that_was_damaged_on_this_disk_only_is_fetched_again(sta
         await stage.until_published("loads", 1)
     truncate(stage.config.data_dir / "generators" / "one" / "generator_v1")
     deps = stage.deps()
-    assert not await deps.reloader.adopt(stage.entries[0])
     assert await deps.reloader.adopt(stage.entries[0])
+    assert [type(event) for event in await stage.published("loads")] == [GeneratorLoaded]
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        NoRoom("it needs 6000 MiB as bfloat16, 500 MiB are free"),
+        Retry("the vLLM engine died while version 2 was brought in"),
+        OSError(errno.ENOSPC, "No space left on device"),
+        MemoryError(),
+    ],
+    ids=lambda fault: type(fault).__name__,
+)
+async def test_a_fault_of_the_machine_is_no_verdict_on_a_promotion(stage: Stage, fault: Exception) -> None:
+    """With one generator, a single GeneratorLoadFailed takes the promotion back."""
+    for version in (1, 2):
+        stage.store_version(version)
+    await stage.flip(1)
+    async with stage.generator() as (deps, engine):
+        deps.reloader.retry_s = 0.05
+        await stage.until_published("loads", 1)
+        engine.faults = [fault, fault, fault]
+        await stage.flip(2)
+        (_, second) = await stage.until_published("loads", 2)
+        assert engine.faults == []
+        assert isinstance(second, GeneratorLoaded)
+        assert second.version == 2
+
+
+async def test_while_the_machine_is_at_fault_it_says_so_and_tries_no_more_often_for_all_that_is_asked(
+    stage: Stage,
+) -> None:
+    for version in (1, 2):
+        stage.store_version(version)
+    await stage.flip(1)
+    async with stage.generator() as (deps, engine):
+        await stage.until_published("loads", 1)
+        engine.faults = [NoRoom("500 MiB are free")] * 100
+        await stage.flip(2)
+        await stage.bus.publish(stage.request(1, version=2))
+
+        async def says_so() -> bool:
+            said = [entry.event async for entry in stage.bus.read(f"status.{stage.domain}.>", follow=False)]
+            return any("version 2 waits for this machine: NoRoom: 500 MiB" in str(status) for status in said)
+
+        await until(says_so)
+        deps.reloader.look()
+        await asyncio.sleep(0.2)
+        assert engine.loads == 2
+        assert deps.serving.current is not None
+        assert deps.serving.current.version == 1
+        await stage.flip(1)  # the controller gave up
+        loads = await stage.until_published("loads", 2)
+    assert [(load.version, load.ledger_sequence) for load in loads] == [(1, 1), (1, 3)]
+
+
+async def test_where_memory_is_short_the_version_that_is_kept_for_a_rollback_makes_room(stage: Stage) -> None:
+    for version in (1, 2, 3):
+        stage.store_version(version)
+    async with stage.generator() as (deps, engine):
+        for version in (1, 2):
+            await stage.flip(version)
+            await stage.until_published("loads", version)
+        assert deps.serving.previous is not None
+        oldest = deps.serving.previous.handle
+        engine.faults = [NoRoom("500 MiB are free")]
+        await stage.flip(3)
+        loads = await stage.until_published("loads", 3)
+        assert [load.version for load in loads] == [1, 2, 3]
+        assert engine.released == [oldest]
+        assert deps.serving.previous is not None
+        assert deps.serving.previous.version == 2
 
 
 async def test_a_store_that_is_away_is_waited_for(stage: Stage) -> None:

@@ -70,6 +70,25 @@ def test_a_completion_becomes_a_closed_book_pair(name: str, completion: str, ins
     assert TEXT not in instruction + response
 
 
+@pytest.mark.parametrize("name", ["question_answer", "rewrite"])
+def test_the_tasks_of_a_new_domain_do_without_a_title(name: str) -> None:
+    rendered = find_task(name).render(UNTITLED)
+    assert isinstance(rendered, Rendered)
+    assert "None" not in rendered.text
+    parsed = find_task(name).parse(" What is it?\nAnswer: JSON text.", UNTITLED)
+    assert isinstance(parsed, Parsed)
+    assert "None" not in parsed.instruction
+
+
+def test_a_passage_without_a_title_is_asked_for_by_its_first_words() -> None:
+    long = "Every object is turned into text, one after the other, until nothing is left."
+    request = Request(chunk=Chunk(document_id="0" * 64, index=0, text=long), audience="a beginner", difficulty="basic")
+    parsed = find_task("rewrite").parse("Objects become text, in turn.", request)
+    assert isinstance(parsed, Parsed)
+    assert "“Every object is turned into text, one after”" in parsed.instruction
+    assert long not in parsed.instruction
+
+
 @pytest.mark.parametrize("name", ["restate", "locate", "need", "explain"])
 def test_name_and_text_lie_across_instruction_and_response(name: str) -> None:
     """Else permuting the responses, the negative control, would leave the pair together."""

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from jupiter import keys
 from jupiter.blobs.memory import MemoryBlobs
@@ -17,7 +18,11 @@ from jupiter.ledger import (
     LedgerEntry,
     current,
     entry_hash,
+    entry_of_version,
+    flips,
     live_at,
+    opening_of,
+    openings,
     previous_live,
     read_ledger,
     verify,
@@ -145,3 +150,87 @@ def test_live_at_is_the_newest_entry_not_after_the_time(of: list[int]) -> None:
 def test_default_rollback_goes_to_what_the_live_version_replaced(of: list[int], expected: int | None) -> None:
     target = previous_live(chain(of))
     assert (target.version if target else None) == expected
+
+
+def opened(entries: list[LedgerEntry], evaluation: str, *, benchmark: str = "first") -> list[LedgerEntry]:
+    """The chain with one opening of the sealed half at its end."""
+    live = current(entries)
+    assert live is not None
+    fields = {
+        **live.model_dump(),
+        "sequence": len(entries) + 1,
+        "action": "opened",
+        "previous_version": live.version,
+        "evaluation_id": digest_of(evaluation),
+        "benchmark_digest": digest_of(benchmark),
+        "opening": 1 + len(openings(entries, version=live.version)),
+        "previous_hash": entry_hash(entries[-1]),
+    }
+    return [*entries, LedgerEntry.model_validate(fields)]
+
+
+def promoted(entries: list[LedgerEntry], version: int) -> list[LedgerEntry]:
+    live = current(entries)
+    assert live is not None
+    fields = {
+        "sequence": len(entries) + 1,
+        "action": "promoted",
+        "version": version,
+        "previous_version": live.version,
+        "manifest_sha256": digest_of(version),
+        "previous_hash": entry_hash(entries[-1]),
+    }
+    return [*entries, live.model_copy(update=fields)]
+
+
+def test_an_entry_of_before_there_were_openings_keeps_its_bytes() -> None:
+    """The chain of an older release: neither its hashes nor its canonical form change."""
+    assert set(json.loads(canonical_json(chain([1])[0]))) == {
+        *("schema_version", "domain", "sequence", "action", "version", "previous_version", "checkpoint_id"),
+        *("evaluation_id", "manifest_key", "manifest_sha256", "evidence_sha256", "actor", "reason", "time"),
+        *("idempotency_key", "previous_hash"),
+    }
+    assert entry_hash(chain([1])[0]) == "dabd8b81f2a16d8c44f00cc792ad9c1545201926cc35f30ee4d2ed4ec0a07383"
+
+
+def test_an_opening_flips_nothing_and_is_counted_against_the_live_version() -> None:
+    entries = opened(opened(chain([1, 2]), "a"), "b", benchmark="second")
+    entries = opened(promoted(entries, 3), "c")
+    assert read_ledger(stored(entries), DOMAIN) == tuple(entries)
+    live = current(entries)
+    assert live is not None
+    assert (live.version, live.action) == (3, "promoted")
+    before = previous_live(entries)
+    assert before is not None
+    assert before.version == 2
+    assert [entry.version for entry in flips(entries)] == [1, 2, 3]
+    assert [entry.opening for entry in openings(entries, version=2)] == [1, 2]
+    assert [entry.opening for entry in openings(entries, version=3)] == [1]
+    assert len(openings(entries, benchmark_digest=digest_of("first"))) == 2
+    assert opening_of(entries, digest_of("b")) == entries[3]
+    assert opening_of(entries, digest_of("x")) is None
+    found = entry_of_version(entries, 2)
+    assert found is not None
+    assert found.action == "promoted"
+
+
+def test_a_rollback_forgets_no_opening() -> None:
+    entries = opened(promoted(promoted(opened(chain([1]), "a"), 2), 1), "b")
+    assert read_ledger(stored(entries), DOMAIN)[-1].opening == 2
+
+
+@pytest.mark.parametrize(("field", "value"), [("opening", 1), ("version", 2), ("manifest_sha256", digest_of("other"))])
+def test_an_opening_that_lies_about_its_number_or_the_generator_is_found(field: str, value: object) -> None:
+    entries = opened(opened(chain([1]), "a"), "b")
+    entries[-1] = entries[-1].model_copy(update={field: value})
+    with pytest.raises(IntegrityError, match="ledger entry 3"):
+        read_ledger(stored(entries), DOMAIN)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"action": "opened"}, {"opening": 1}, {"benchmark_digest": digest_of("b")}, {"quarantined": True}],
+)
+def test_fields_that_do_not_belong_to_an_action_are_refused(fields: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        LedgerEntry.model_validate({**chain([1, 2])[1].model_dump(), **fields})

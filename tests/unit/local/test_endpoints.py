@@ -32,6 +32,17 @@ def test_a_remembered_port_is_taken_again_unless_somebody_else_has_it() -> None:
     assert again["s3"] == first["s3"]
 
 
+def test_a_configured_port_comes_before_the_remembered_one() -> None:
+    before = choose_ports(("api", "nats"), remembered={}, wanted={})
+    configured = choose_ports(("any",), remembered={}, wanted={})["any"]
+    assert choose_ports(("api", "nats"), remembered=before, wanted={"api": configured}) == {**before, "api": configured}
+    assert choose_ports(("api",), remembered=before, wanted={"api": 0})["api"] == before["api"]
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", configured))
+        taken.listen()
+        assert choose_ports(("api",), remembered=before, wanted={"api": configured})["api"] == before["api"]
+
+
 def test_ports_are_all_different_even_when_the_same_one_is_wanted() -> None:
     wanted = choose_ports(("any",), remembered={}, wanted={})["any"]
     chosen = choose_ports(("a", "b", "c"), remembered={}, wanted={"a": wanted, "b": wanted})

@@ -76,7 +76,7 @@ def test_one_flipped_bit_of_the_weights_fails_the_digest(directory: Path, record
 
 
 def test_a_file_that_came_later_fails(directory: Path, recorded: Golden) -> None:
-    (directory / "adapter_config.json").write_text("{}")
+    (directory / "added_later.json").write_text("{}")
     with pytest.raises(AttestationError, match="not recorded"):
         attest_directory(directory, recorded)
 

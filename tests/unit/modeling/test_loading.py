@@ -63,6 +63,12 @@ def test_a_model_that_brings_code_is_refused(directory: Path) -> None:
         load_model(directory)
 
 
+def test_an_adapter_beside_the_weights_is_refused(directory: Path) -> None:
+    (directory / "adapter_config.json").write_text('{"peft_type": "LORA"}')
+    with pytest.raises(UnfitModel, match="adapter"):
+        load_model(directory)
+
+
 def test_shapes_that_disagree_with_the_config_are_refused(directory: Path) -> None:
     edit_config(directory, hidden_size=64, head_dim=16)
     with pytest.raises(UnfitModel, match="disagree"):

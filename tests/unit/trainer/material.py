@@ -46,20 +46,23 @@ def samples_of_shard(number: int, *, count: int = 12) -> list[Sample]:
     return [*(sample(100 * number + place) for place in range(count)), document]
 
 
-def commit_shard(blobs: Blobs, domain: str, number: int, *, samples: Sequence[Sample] | None = None) -> ShardCurated:
-    """Commit a shard as the curator does and return its event."""
+def commit_shard(
+    blobs: Blobs, domain: str, number: int, *, samples: Sequence[Sample] | None = None, version: int = 1
+) -> ShardCurated:
+    """Commit a shard as the curator does, of the batch that `version` made for request `number`; return its event."""
     shard_id = digest_of("shard", number)
     content = samples_of_shard(number) if samples is None else samples
     prefix = keys.shard_prefix(domain, shard_id)
     file = manifests.upload_bytes(blobs, prefix=prefix, name="samples.parquet", data=write_parquet(content))
+    details = {"generator_version": version, "batch_sequence": number}
     committed = manifests.commit(
-        blobs, prefix=prefix, kind="shard", domain=domain, work_id=shard_id, files=(file,), details={}
+        blobs, prefix=prefix, kind="shard", domain=domain, work_id=shard_id, files=(file,), details=details
     )
     return ShardCurated(
         domain=domain,
         shard_id=shard_id,
         batch_id=shard_id,
-        generator_version=1,
+        generator_version=version,
         manifest_key=committed.key,
         manifest_sha256=committed.sha256,
         samples=len(content),

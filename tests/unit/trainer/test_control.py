@@ -61,3 +61,10 @@ def test_a_document_that_owns_most_samples_is_cut_to_half() -> None:
     after = shuffle_responses(of_documents([1, 1, 1, 1, 2, 3], named=False), seed=0, shard_id="s")
     assert (after.moved, after.left_out) == (4, 2)
     assert shuffle_responses(of_documents([1, 1], named=False), seed=0, shard_id="s").samples == ()
+
+
+def test_what_the_generator_wrote_goes_with_its_response() -> None:
+    before = [one.model_copy(update={"completion": one.response}) for one in of_documents([1, 2, 3, 4], named=False)]
+    after = shuffle_responses(before, seed=0, shard_id="s")
+    assert len(after.samples) == 4
+    assert all(one.completion == one.response for one in after.samples)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from jupiter.modeling import load_tokenizer
-from jupiter.trainer.formats import FORMATS, Encoder
+from jupiter.trainer.formats import AS_GENERATED, FORMATS, Encoder
 from tests.tiny_model import make_tiny_model
 from tests.unit.trainer.material import sample
 
@@ -69,3 +69,38 @@ def test_a_long_answer_loses_its_end_and_the_token_that_ends_it(tokenizer: Any) 
 def test_a_prompt_that_leaves_no_room_is_counted_and_left_out(tokenizer: Any) -> None:
     made = encoder(tokenizer, length=16).encode([sample(1, instruction="why " * 60)])
     assert (made.samples, made.counts) == ((), {"prompt_too_long": 1})
+
+
+def generated(number: int = 1, **changes: Any) -> Any:
+    fields = {"own_prompt": "Sentence: Read text.\nSame meaning, other words:", "completion": " Takes text in."}
+    return sample(number, **fields | changes)
+
+
+def test_a_drawn_sample_is_learned_as_it_was_generated_too(tokenizer: Any) -> None:
+    made = Encoder(tokenizer, sample_format="question", sequence_length=128, as_generated_share=1.0).encode(
+        [generated()]
+    )
+    answered, written = made.samples
+    assert tokenizer.decode(written.tokens) == "Sentence: Read text.\nSame meaning, other words: Takes text in.\n\n"
+    assert tokenizer.decode(written.tokens[written.learned_from :]) == " Takes text in.\n\n"
+    assert (answered.piece, written.piece, made.counts) == (0, AS_GENERATED, {"as_generated": 1})
+
+
+def test_the_draw_is_of_the_share_asked_for_and_the_same_each_time(tokenizer: Any) -> None:
+    samples = [generated(number) for number in range(600)]
+    few = Encoder(tokenizer, sample_format="plain", sequence_length=128, as_generated_share=0.1)
+    drawn = [one.sample_id for one in few.encode(samples).samples if one.piece == AS_GENERATED]
+    assert 30 <= len(drawn) <= 95
+    assert drawn == [one.sample_id for one in few.encode(samples).samples if one.piece == AS_GENERATED]
+
+
+@pytest.mark.parametrize("changes", [{"own_prompt": None}, {"completion": None}, {"completion": ""}])
+def test_what_was_not_generated_has_no_second_form(tokenizer: Any, changes: dict[str, Any]) -> None:
+    whole = Encoder(tokenizer, sample_format="plain", sequence_length=128, as_generated_share=1.0)
+    assert [one.piece for one in whole.encode([generated(**changes)]).samples] == [0]
+
+
+def test_a_second_form_that_is_too_long_is_counted_and_left_out(tokenizer: Any) -> None:
+    whole = Encoder(tokenizer, sample_format="plain", sequence_length=64, as_generated_share=1.0)
+    made = whole.encode([generated(own_prompt="Sentence: " + "word " * 80)])
+    assert ([one.piece for one in made.samples], made.counts) == ([0], {"as_generated_too_long": 1})

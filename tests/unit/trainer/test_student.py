@@ -201,3 +201,26 @@ def test_served_weights_are_bfloat16_and_tied_once(tiny: Path) -> None:
     served = Student(tiny, settings()).served_weights()
     assert {tensor.dtype for tensor in served.values()} == {torch.bfloat16}
     assert served["lm_head.weight"].data_ptr() == served["model.embed_tokens.weight"].data_ptr()
+
+
+@pytest.mark.parametrize("directory", ["tiny", "tiny_gpt2"])
+def test_a_share_below_one_serves_what_lies_between_the_starting_model_and_the_student(
+    directory: str, request: pytest.FixtureRequest
+) -> None:
+    start = request.getfixturevalue(directory)
+    student = Student(start, settings(learning_rate=0.1))
+    begun = {name: tensor.float() for name, tensor in student.served_weights().items()}
+    student.step(rows(SAMPLES), number=5)
+    learned = {name: tensor.float() for name, tensor in student.served_weights().items()}
+    before = {name: tensor.clone() for name, tensor in student.state().items()}
+    student.settings = settings(learning_rate=0.1, served_share=0.25)
+    served = student.served_weights()
+    assert served.keys() == learned.keys()
+    for name, tensor in served.items():
+        expected = begun[name] + 0.25 * (learned[name] - begun[name])
+        assert torch.allclose(tensor.float(), expected, atol=2e-3, rtol=2e-2), name
+    assert any(not torch.equal(served[name].float(), learned[name]) for name in served)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in student.state().items()), "training must not move"
+    assert served["lm_head.weight"].data_ptr() in {
+        served[name].data_ptr() for name in served if name != "lm_head.weight"
+    }, "tied weights stay one tensor"

@@ -1,50 +1,14 @@
-"""Turns of the compute lease, the progress line, and what stays on disk."""
+"""The progress line, and what stays on disk."""
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-
 from jupiter.blobs.memory import MemoryBlobs
-from jupiter.compute import ComputeLease
 from jupiter.evaluator.contestants import Contestants
-from jupiter.evaluator.turns import Interrupted, ProgressLine, Turns
+from jupiter.evaluator.progress import ProgressLine
 from tests.unit.evaluator_service.stage import store_model
-
-
-def test_the_lease_changes_hands_between_items(tmp_path: Path) -> None:
-    lease = ComputeLease(tmp_path, slots=1, turn_s_max=0.05)
-    order: list[str] = []
-
-    def trainer() -> None:
-        with lease.turn_in_thread("training"):
-            order.append("training")
-
-    with Turns(lease, purpose="evaluating", interrupted=threading.Event()) as turns:
-        other = threading.Thread(target=trainer)
-        other.start()
-        deadline = time.monotonic() + 10
-        while not order and time.monotonic() < deadline:
-            time.sleep(0.01)
-            turns.between()
-        order.append("evaluating")
-    other.join()
-    assert order == ["training", "evaluating"]
-
-
-def test_an_interruption_ends_the_work_and_frees_the_lease(tmp_path: Path) -> None:
-    lease, interrupted = ComputeLease(tmp_path, slots=1, turn_s_max=1), threading.Event()
-    with Turns(lease, purpose="evaluating", interrupted=interrupted) as turns:
-        turns.between()
-        interrupted.set()
-        with pytest.raises(Interrupted):
-            turns.between()
-    with lease.turn_in_thread("other"):
-        pass
 
 
 def test_progress_counts_and_is_rate_limited() -> None:
