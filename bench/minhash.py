@@ -20,8 +20,8 @@ from pathlib import Path
 
 from datasketch import MinHash
 
-from jupiter.curator.signatures import PERMUTATIONS, shingles, signatures_of
-from jupiter.curator.wording import words
+from jupiter.overlap.signatures import PERMUTATIONS, shingles, signatures_of
+from jupiter.overlap.wording import words
 
 WORDS_MIN = 20
 SHINGLE_SIZE = 5
