@@ -35,7 +35,7 @@ SETTINGS: dict[str, Any] = {
     "self_improvement": {
         "eval_every_steps": 3,
         "min_steps_before_replace": 3,
-        "benchmark_samples": 20,
+        "benchmark_samples": 40,
         "mode": "approve",
     },
     "generator": {"engine": "tests.e2e.rewriting_engine", "device": "cpu", "dtype": "float32"},

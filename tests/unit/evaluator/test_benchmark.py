@@ -20,6 +20,11 @@ def test_dimensions_get_their_share() -> None:
     assert counts == {"accuracy": 40, "coherence": 30, "knowledge": 30}
 
 
+@pytest.mark.parametrize("samples", [28, 57, 93, 128])
+def test_a_benchmark_has_as_many_items_as_asked_for(samples: int) -> None:
+    assert len(_built(samples).items) == samples
+
+
 def test_three_items_in_four_are_sealed_and_no_cluster_is_in_both_halves() -> None:
     items = _built().items
     clusters = {half: {item.cluster for item in items if item.half == half} for half in ("development", "confirmation")}

@@ -47,6 +47,20 @@ async def test_a_settled_corpus_is_frozen_and_announced(tmp_path: Path) -> None:
     assert json.loads(blobs.get(keys.benchmark_pointer_key(DOMAIN, 1)))["digest"] == event.digest
 
 
+async def test_the_order_in_which_documents_arrive_changes_nothing(tmp_path: Path) -> None:
+    digests = []
+    for step in (1, -1):
+        bus, blobs = MemoryBus(), MemoryBlobs()
+        for number in range(30)[::step]:
+            await publish_document(bus, blobs, number, split="held_out")
+        async with stopped_after(runtime(tmp_path, bus=bus, blobs=blobs)) as service:
+            await freezer_of(service).run()
+        frozen = find_frozen(blobs, DOMAIN)
+        assert frozen is not None
+        digests.append(frozen.digest)
+    assert digests[0] == digests[1]
+
+
 async def test_what_must_not_be_trained_on_lies_beside_it(tmp_path: Path) -> None:
     blobs = MemoryBlobs()
     frozen = frozen_benchmark(blobs)

@@ -9,6 +9,7 @@ import math
 import random
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from itertools import accumulate, pairwise
 
 from jupiter.evaluator.health import Band, band_of
 from jupiter.evaluator.items import Corpus, Dimension, Half, Item, ItemKind, item_kinds
@@ -118,6 +119,12 @@ def _dimension_items(kinds: Sequence[ItemKind], pools: Mapping[str, Sequence[Ite
     return [item for kind in kinds for item in chosen[kind.name]][:wanted]
 
 
+def _shared_out(samples: int) -> dict[Dimension, int]:
+    """Return how many items each dimension gets by weight; together they are `samples`."""
+    bounds = [round(samples * share) for share in accumulate(DIMENSION_WEIGHTS.values(), initial=0.0)]
+    return {name: high - low for name, (low, high) in zip(DIMENSION_WEIGHTS, pairwise(bounds), strict=True)}
+
+
 def _nothing_of(dimension: Dimension, tried: Sequence[str], corpus: Corpus, only_kinds: Sequence[str]) -> str:
     """Say what was there, what was tried on it, and what would help."""
     seen = ", ".join(f"{count} {kind}" for kind, count in sorted(Counter(doc.kind for doc in corpus.held_out).items()))
@@ -153,9 +160,9 @@ def build_benchmark(
         reserved = {item.item_id for item in examples[name]}
         pools[name] = [item for item in candidates if item.item_id not in reserved]
     items: list[Item] = []
-    for dimension, weight in DIMENSION_WEIGHTS.items():
+    for dimension, wanted in _shared_out(samples).items():
         of_dimension = [kind for kind in kinds.values() if kind.dimension == dimension]
-        chosen = _dimension_items(of_dimension, pools, round(samples * weight))
+        chosen = _dimension_items(of_dimension, pools, wanted)
         if not chosen:
             raise BenchmarkTooSmallError(
                 _nothing_of(dimension, [kind.name for kind in of_dimension], corpus, only_kinds)
