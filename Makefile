@@ -37,7 +37,7 @@ demo: $(STAMP) ## Run the whole cycle for real on this machine (CONTROL=shuffled
 	$(BIN)/jupiter demo --control $(CONTROL)
 
 test: check-fast ## Run every test
-	$(BIN)/pytest -n $(PYTEST_WORKERS) --dist worksteal
+	$(BIN)/pytest -n $(PYTEST_WORKERS) --dist worksteal --durations 25
 
 test-distributed: $(STAMP) ## Train by several processes: against one, resumed by other numbers, with ranks killed, LoRA
 	$(BIN)/pytest tests/distributed

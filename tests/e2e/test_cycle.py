@@ -80,7 +80,9 @@ def made_by(seen: CycleWatch, version: int) -> list[BatchGenerated]:
     return [batch for batch in seen.all(BatchGenerated) if batch.generator_version == version]
 
 
-async def test_from_documents_to_a_promotion_and_back_again(cluster: LocalCluster, config: ClusterConfig) -> None:
+async def test_from_documents_to_a_promotion_and_back_again(
+    cluster: LocalCluster, config: ClusterConfig, tmp_path: Path
+) -> None:
     await wait(cluster, lambda seen: seen.all(BenchmarkFrozen), "a frozen benchmark")
     await wait(cluster, lambda seen: seen.all(ShardCurated), "the first shard")
     await wait(cluster, lambda seen: seen.all(CheckpointSaved), "the first checkpoint")
@@ -114,9 +116,24 @@ async def test_from_documents_to_a_promotion_and_back_again(cluster: LocalCluste
     before = len(made_by(cluster.watch, 1))
     await wait(cluster, lambda seen: len(made_by(seen, 1)) > before, "a batch of version 1 again")
     assert link.resolve().name == "generator_v1"
+    await check_benchmark_commands(cluster, tmp_path)
     await cluster.drain()
     await check_nothing_lost_or_doubled(cluster)
     await check_report(cluster)
+
+
+async def check_benchmark_commands(cluster: LocalCluster, tmp_path: Path) -> None:
+    """Assert that the benchmark in use is shown, and that another one can be asked for."""
+    shown, renewed = tmp_path / "shown.json", tmp_path / "renewed.log"
+    with jupiter(cluster.config, shown, "benchmark", "show", "--json") as showing:
+        await ended(showing, shown)
+    [generation] = json.loads(await asyncio.to_thread(shown.read_text))["generations"]
+    [frozen] = cluster.watch.all(BenchmarkFrozen)
+    assert (generation["digest"], generation["items"]) == (frozen.digest, frozen.items)
+    assert generation["openings"] == 0
+    with jupiter(cluster.config, renewed, "benchmark", "renew", "--reason", "a test") as renewing:
+        await ended(renewing, renewed)
+    assert "generation 2" in await asyncio.to_thread(renewed.read_text)
 
 
 async def check_report(cluster: LocalCluster) -> None:
