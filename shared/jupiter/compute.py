@@ -48,7 +48,7 @@ POLL_S = 0.02
 LOOK_S = 0.25
 # How many times longer a turn may last for a purpose. A verdict decides what the others should compute next (which
 # version generates, whether training goes on from better data), so it is not shared evenly with them.
-TURN_WEIGHTS = {"evaluating": 4.0}
+TURN_WEIGHTS = {"evaluating": 8.0}
 
 
 class Turn:

@@ -8,6 +8,7 @@ import pytest
 
 from jupiter.evaluator.benchmark import WORKED_EXAMPLES, Benchmark, BenchmarkTooSmallError, build_benchmark
 from jupiter.evaluator.items import Corpus
+from jupiter.evaluator.items.item import half_of
 from tests.unit.evaluator.corpora import make_corpus, make_document
 
 
@@ -30,6 +31,31 @@ def test_three_items_in_four_are_sealed_and_no_cluster_is_in_both_halves() -> No
     clusters = {half: {item.cluster for item in items if item.half == half} for half in ("development", "confirmation")}
     assert not clusters["development"] & clusters["confirmation"]
     assert 0.65 <= sum(item.half == "confirmation" for item in items) / len(items) <= 0.8
+
+
+@pytest.mark.parametrize("samples", [60, 100, 140])
+def test_the_halves_mix_the_kinds_alike(samples: int) -> None:
+    counts = Counter((item.kind, item.half) for item in _built(samples).items)
+    for kind in {kind for kind, _ in counts}:
+        development, sealed = counts[kind, "development"], counts[kind, "confirmation"]
+        assert abs(development - sealed / 3) <= 1, (kind, development, sealed)
+
+
+def test_a_kind_that_one_half_has_too_little_of_is_asked_less_in_both() -> None:
+    """As long as the others can make up for it; else the half that has more gives more."""
+    corpus = make_corpus()
+    sealed = [doc for doc in corpus.held_out if doc.kind == "example" and half_of(doc.group) == "confirmation"]
+    held_out = tuple(doc for doc in corpus.held_out if doc not in sealed[1:])
+    scarce = Corpus(held_out, corpus.training, corpus.run_session)
+    few = _examples_of(build_benchmark(scarce, domain="toy", samples=60, seed=0))
+    assert 0 < few["confirmation"] <= 4
+    assert few["development"] <= 2
+    everything = _examples_of(build_benchmark(scarce, domain="toy", samples=10_000, seed=0))
+    assert everything["development"] > everything["confirmation"]
+
+
+def _examples_of(benchmark: Benchmark) -> Counter[str]:
+    return Counter(item.half for item in benchmark.items if item.kind == "doctest_outcome")
 
 
 def test_worked_examples_are_never_scored() -> None:

@@ -8,8 +8,10 @@ from __future__ import annotations
 import math
 import random
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
-from itertools import accumulate, pairwise
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import accumulate, chain, cycle, pairwise
 
 from jupiter.evaluator.health import Band, band_of
 from jupiter.evaluator.items import Corpus, Dimension, Half, Item, ItemKind, item_kinds
@@ -26,6 +28,8 @@ CLUSTER_SHARE_MAX = 0.12
 """Largest share of one document group in the items of a kind."""
 CLUSTER_ITEMS_MIN = 4
 """A group may always give so many, however small the kind."""
+DIMENSION_SHARE_MIN = 0.75
+"""Least part of its share that a dimension must give by itself, so that none is left to a handful of items."""
 HALVES: tuple[Half, Half] = ("confirmation", "development")
 """The confirmation half first: it has the last word, so an odd item is its own."""
 TURNS: tuple[Half, ...] = ("confirmation", "development", "confirmation", "confirmation")
@@ -83,40 +87,84 @@ def _unique(candidates: Sequence[Item]) -> list[Item]:
     return list(first.values())
 
 
-def _select(candidates: Sequence[Item], wanted: int) -> list[Item]:
-    """Take `wanted` items, shared among the halves by TURNS where possible, no cluster above its cap."""
+def _select(candidates: Sequence[Item], wanted: int, *, balanced: bool) -> list[Item]:
+    """Take `wanted` items, the halves in TURNS, no cluster above its cap.
+
+    Balanced, it ends where the half whose turn it is has none left; else the other half goes on alone.
+    """
     cap = max(CLUSTER_ITEMS_MIN, math.ceil(CLUSTER_SHARE_MAX * wanted))
     taken: list[Item] = []
     per_cluster: Counter[str] = Counter()
     queues = {half: [item for item in candidates if item.half == half] for half in HALVES}
-    while len(taken) < wanted and any(queues.values()):
-        for half in TURNS:
-            while queues[half]:
-                item = queues[half].pop(0)
-                if per_cluster[item.cluster] < cap:
-                    per_cluster[item.cluster] += 1
-                    taken.append(item)
-                    break
-            if len(taken) == wanted:
-                break
-    return taken
+    for half in cycle(TURNS):
+        if len(taken) == wanted or not any(queues.values()):
+            return taken
+        before = len(taken)
+        while queues[half] and len(taken) == before:
+            item = queues[half].pop(0)
+            if per_cluster[item.cluster] < cap:
+                per_cluster[item.cluster] += 1
+                taken.append(item)
+        if balanced and len(taken) == before:
+            return taken
+    raise AssertionError("TURNS is empty")
 
 
-def _dimension_items(kinds: Sequence[ItemKind], pools: Mapping[str, Sequence[Item]], wanted: int) -> list[Item]:
-    """Share `wanted` items among the kinds by weight; what one cannot give, the others do."""
-    chosen: dict[str, list[Item]] = {kind.name: [] for kind in kinds}
-    open_kinds = [kind for kind in kinds if pools[kind.name]]
-    missing = wanted
-    while missing > 0 and open_kinds:
-        weight = sum(kind.weight for kind in open_kinds)
-        for kind in list(open_kinds):
-            target = len(chosen[kind.name]) + max(1, round(missing * kind.weight / weight))
-            grown = _select(pools[kind.name], target)
-            if len(grown) < target:
-                open_kinds.remove(kind)
-            chosen[kind.name] = grown
-        missing = wanted - sum(map(len, chosen.values()))
-    return [item for kind in kinds for item in chosen[kind.name]][:wanted]
+@dataclass(frozen=True)
+class _Source:
+    """Something that gives items: a kind, or a dimension."""
+
+    weight: float
+    draw: Callable[[int], list[Item]]
+    """Return so many items, or all that there are."""
+
+
+def _share_out(sources: Sequence[_Source], wanted: int) -> list[list[Item]]:
+    """Draw `wanted` items from the sources by weight; what one cannot give, the others do."""
+    drawn: list[list[Item]] = [[] for _ in sources]
+    open_places = list(range(len(sources)))
+    while (missing := wanted - sum(map(len, drawn))) > 0 and open_places:
+        weight = sum(sources[place].weight for place in open_places)
+        for place in list(open_places):
+            more = min(max(1, round(missing * sources[place].weight / weight)), wanted - sum(map(len, drawn)))
+            target = len(drawn[place]) + more
+            drawn[place] = sources[place].draw(target)
+            if len(drawn[place]) < target:
+                open_places.remove(place)
+    return drawn
+
+
+def _of_dimension(
+    kinds: Sequence[ItemKind], pools: Mapping[str, Sequence[Item]], wanted: int, *, balanced: bool
+) -> list[Item]:
+    """Share `wanted` items among the kinds of one dimension."""
+    sources = [
+        _Source(kind.weight, partial(_select, pools[kind.name], balanced=balanced))
+        for kind in kinds
+        if pools[kind.name]
+    ]
+    return list(chain.from_iterable(_share_out(sources, wanted)))
+
+
+def _choose(
+    kinds: Sequence[ItemKind], pools: Mapping[str, Sequence[Item]], samples: int
+) -> Mapping[Dimension, list[Item]]:
+    """Return items by dimension: with the same mixture of kinds in both halves if that gives `samples` of them.
+
+    Then a dimension may fall short of its share, down to DIMENSION_SHARE_MIN of it, and the others make up for it. Else
+    each dimension gets its share, and of a kind that one half has too few of, the other half has more.
+    """
+    of_dimension = {name: [kind for kind in kinds if kind.dimension == name] for name in DIMENSION_WEIGHTS}
+    shares = _shared_out(samples)
+    sources = [
+        _Source(weight, partial(_of_dimension, of_dimension[name], pools, balanced=True))
+        for name, weight in DIMENSION_WEIGHTS.items()
+    ]
+    balanced = dict(zip(DIMENSION_WEIGHTS, _share_out(sources, samples), strict=True))
+    enough = all(len(balanced[name]) >= DIMENSION_SHARE_MIN * share for name, share in shares.items())
+    if enough and sum(map(len, balanced.values())) >= samples:
+        return balanced
+    return {name: _of_dimension(of_dimension[name], pools, share, balanced=False) for name, share in shares.items()}
 
 
 def _shared_out(samples: int) -> dict[Dimension, int]:
@@ -160,13 +208,10 @@ def build_benchmark(
         reserved = {item.item_id for item in examples[name]}
         pools[name] = [item for item in candidates if item.item_id not in reserved]
     items: list[Item] = []
-    for dimension, wanted in _shared_out(samples).items():
-        of_dimension = [kind for kind in kinds.values() if kind.dimension == dimension]
-        chosen = _dimension_items(of_dimension, pools, wanted)
+    for dimension, chosen in _choose(list(kinds.values()), pools, samples).items():
         if not chosen:
-            raise BenchmarkTooSmallError(
-                _nothing_of(dimension, [kind.name for kind in of_dimension], corpus, only_kinds)
-            )
+            tried = [kind.name for kind in kinds.values() if kind.dimension == dimension]
+            raise BenchmarkTooSmallError(_nothing_of(dimension, tried, corpus, only_kinds))
         items += chosen
     real = [part for doc in corpus.held_out for part in (passages(doc.text) if doc.kind == "text" else [doc.text])]
     return Benchmark(domain=domain, seed=seed, items=tuple(items), examples=examples, band=band_of(real))
