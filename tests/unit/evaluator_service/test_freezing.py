@@ -224,7 +224,9 @@ def test_what_could_never_decide_is_not_fit_to_be_frozen() -> None:
     lopsided = [*few, *(item for item in benchmark.items if item.item_id not in {moved.item_id for moved in few})]
     assert "3 items in the development half, 4 are needed" in str(_short(benchmark, lopsided))
     crowded = [item.model_copy(update={"cluster": "one"}) for item in benchmark.items]
-    assert "comes from 1 sources" in str(_short(benchmark, crowded))
+    assert "from 1 sources, 4 are needed; publish held-out documents of other sources" in str(
+        _short(benchmark, crowded)
+    )
     blind = [item.model_copy(update={"dimension": "accuracy"}) for item in benchmark.items]
     assert "coherence or knowledge" in str(_short(benchmark, blind))
 

@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 
 WHOLE_FILE = "benchmark.json"
 ITEMS_FILE = "items.jsonl.zst"
+MORE_DOCUMENTS = "publish more documents (split: held_out), or lower self_improvement.benchmark_samples"
+OTHER_SOURCES = "publish held-out documents of other sources (group): each source is in one half only"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,22 +135,22 @@ def _texts_not_to_train_on(benchmark: Benchmark) -> Iterator[Mapping[str, Any]]:
 
 
 def shortfall(benchmark: Benchmark, *, samples: int) -> str | None:
-    """Return what keeps the benchmark from deciding anything, or None when it is fit to be frozen.
+    """Return what keeps the benchmark from deciding anything and what would help, or None when it is fit to be frozen.
 
     Either half is judged by itself: the development half says which candidate is worth opening the sealed half for.
     """
     if len(benchmark.items) < samples:
-        return f"{len(benchmark.items)} of {samples} items"
+        return f"{len(benchmark.items)} of {samples} items; {MORE_DOCUMENTS}"
     return next(filter(None, (_shortfall_of(benchmark, half, samples=samples) for half in HALVES)), None)
 
 
 def _shortfall_of(benchmark: Benchmark, half: Half, *, samples: int) -> str | None:
     items, least = benchmark.half(half), math.ceil(samples * HALF_SHARES_MIN[half])
     if len(items) < least:
-        return f"{len(items)} items in the {half} half, {least} are needed"
+        return f"{len(items)} items in the {half} half, {least} are needed; {MORE_DOCUMENTS}"
     clusters = len({item.cluster for item in items})
     if clusters < CLUSTERS_MIN:
-        return f"the {half} half comes from {clusters} sources, {CLUSTERS_MIN} are needed"
+        return f"a {half} half from {clusters} sources, {CLUSTERS_MIN} are needed; {OTHER_SOURCES}"
     counted = Counter(item.dimension for item in items)
     missing = [dimension for dimension in DIMENSIONS if not counted[dimension]]
-    return f"no {half} item measures {' or '.join(missing)}" if missing else None
+    return f"no {half} item that measures {' or '.join(missing)}; {OTHER_SOURCES}" if missing else None
