@@ -18,7 +18,14 @@ from jupiter.evaluator.items import Corpus, Dimension, Half, Item, ItemKind, ite
 from jupiter.evaluator.items.passages import passages
 from jupiter.records import Record, digest_of
 
-__all__ = ["DIMENSION_WEIGHTS", "HALVES", "Benchmark", "BenchmarkTooSmallError", "build_benchmark"]
+__all__ = [
+    "DIMENSION_SHARE_MIN",
+    "DIMENSION_WEIGHTS",
+    "HALVES",
+    "Benchmark",
+    "BenchmarkTooSmallError",
+    "build_benchmark",
+]
 
 DIMENSION_WEIGHTS: Mapping[Dimension, float] = {"accuracy": 0.40, "coherence": 0.30, "knowledge": 0.30}
 """The customer's composite; items are shared out likewise."""
