@@ -103,18 +103,17 @@ def _select(candidates: Sequence[Item], wanted: int, *, balanced: bool) -> list[
     taken: list[Item] = []
     per_cluster: Counter[str] = Counter()
     queues = {half: [item for item in candidates if item.half == half] for half in HALVES}
-    for half in cycle(TURNS):
-        if len(taken) == wanted or not any(queues.values()):
-            return taken
-        before = len(taken)
+    turns = cycle(TURNS)
+    while len(taken) < wanted and any(queues.values()):
+        half, before = next(turns), len(taken)
         while queues[half] and len(taken) == before:
             item = queues[half].pop(0)
             if per_cluster[item.cluster] < cap:
                 per_cluster[item.cluster] += 1
                 taken.append(item)
         if balanced and len(taken) == before:
-            return taken
-    raise AssertionError("TURNS is empty")
+            break
+    return taken
 
 
 @dataclass(frozen=True)
@@ -162,7 +161,7 @@ def _choose(
     each dimension gets its share, and of a kind that one half has too few of, the other half has more.
     """
     of_dimension = {name: [kind for kind in kinds if kind.dimension == name] for name in DIMENSION_WEIGHTS}
-    shares = _shared_out(samples)
+    shares = _shares_of(samples)
     sources = [
         _Source(weight, partial(_of_dimension, of_dimension[name], pools, balanced=True))
         for name, weight in DIMENSION_WEIGHTS.items()
@@ -174,7 +173,7 @@ def _choose(
     return {name: _of_dimension(of_dimension[name], pools, share, balanced=False) for name, share in shares.items()}
 
 
-def _shared_out(samples: int) -> dict[Dimension, int]:
+def _shares_of(samples: int) -> dict[Dimension, int]:
     """Return how many items each dimension gets by weight; together they are `samples`."""
     bounds = [round(samples * share) for share in accumulate(DIMENSION_WEIGHTS.values(), initial=0.0)]
     return {name: high - low for name, (low, high) in zip(DIMENSION_WEIGHTS, pairwise(bounds), strict=True)}
