@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
 from jupiter.blobs.s3 import S3Blobs
 from jupiter.bus.jetstream import JetStreamBus
-from tests.servers import NatsServer, S3Server
+from tests.servers import NatsServer, RedisServer, S3Server
 
 # A property test's time depends on who else computes here; pytest's own time-out bounds it.
 settings.register_profile("jupiter", deadline=None)
@@ -33,6 +34,15 @@ def nats_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer
 def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     """A SeaweedFS for this test process; `s3_server.endpoint` is where its S3 API listens."""
     server = S3Server(tmp_path_factory.mktemp("s3"))
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
+    """A Redis for one test, which may kill it or empty it."""
+    server = RedisServer(tmp_path)
     server.start()
     yield server
     server.stop()

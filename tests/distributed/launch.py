@@ -16,7 +16,7 @@ from jupiter.config import ClusterConfig
 from jupiter.config.sections import TrainerSection
 from tests.distributed.train_steps import LOSSES_FILE, Task
 
-__all__ = ["Outcome", "environment", "python_or_torchrun", "settings", "train"]
+__all__ = ["Outcome", "environment", "in_processes", "python_or_torchrun", "settings", "train"]
 
 ROOT = Path(__file__).parents[2]
 TRAIN_S_MAX = 300.0
@@ -41,6 +41,19 @@ def environment(**more: str) -> dict[str, str]:
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("JUPITER_", "PYTEST_"))}
     paths = os.pathsep.join([str(ROOT), *filter(None, [clean.get("PYTHONPATH")])])
     return {**clean, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1", **more}
+
+
+def in_processes(processes: int, *program: str) -> subprocess.CompletedProcess[str]:
+    """Run a program, or `-m` and a module, and its arguments in so many processes, to its end, good or bad."""
+    return subprocess.run(
+        [*python_or_torchrun(processes), *program],
+        env=environment(),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=TRAIN_S_MAX,
+        check=False,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,15 +108,7 @@ def train(
         output=output,
     )
     (directory / "task.json").write_text(task.model_dump_json())
-    done = subprocess.run(
-        [*python_or_torchrun(processes), "-m", "tests.distributed.train_steps", str(directory / "task.json")],
-        env=environment(),
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=TRAIN_S_MAX,
-        check=False,
-    )
+    done = in_processes(processes, "-m", "tests.distributed.train_steps", str(directory / "task.json"))
     assert done.returncode == 0, done.stderr[-4000:]
     outcome = Outcome(directory=output)
     assert outcome.processes == (None if processes == 1 else str(processes)), "so many really ran"

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from jupiter.modeling.golden import file_digests
-from tests.distributed.launch import ROOT, TRAIN_S_MAX, environment, python_or_torchrun
+from tests.distributed.launch import in_processes
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -32,15 +31,7 @@ def places(model: Path, home: Path) -> dict[int, Path]:
     """Return which directory each rank was given."""
     program = home.with_suffix(".py")
     program.write_text(PROGRAM)
-    done = subprocess.run(
-        [*python_or_torchrun(2), str(program), str(model), str(home)],
-        env=environment(),
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=TRAIN_S_MAX,
-        check=False,
-    )
+    done = in_processes(2, str(program), str(model), str(home))
     assert done.returncode == 0, done.stderr[-3000:]
     return {int(line.split()[0]): Path(line.split()[1]) for line in done.stdout.strip().splitlines()}
 

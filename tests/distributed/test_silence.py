@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.distributed.launch import ROOT, TRAIN_S_MAX, environment, python_or_torchrun
+from tests.distributed.launch import in_processes
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -31,15 +31,7 @@ else:
 def heard(directory: Path, *, beat_s: float) -> subprocess.CompletedProcess[str]:
     program = directory / "program.py"
     program.write_text(PROGRAM)
-    return subprocess.run(
-        [*python_or_torchrun(2), str(program), str(beat_s)],
-        env=environment(),
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=TRAIN_S_MAX,
-        check=False,
-    )
+    return in_processes(2, str(program), str(beat_s))
 
 
 def test_an_idle_leader_keeps_the_others(tmp_path: Path) -> None:

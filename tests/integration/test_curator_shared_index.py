@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -18,14 +18,6 @@ pytestmark = [pytest.mark.connected, pytest.mark.timeout(300)]
 
 THRESHOLD = 0.85
 WORDS = [f"word{number}" for number in range(300)]
-
-
-@pytest.fixture
-def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
-    server = RedisServer(tmp_path)
-    server.start()
-    yield server
-    server.stop()
 
 
 def shared(server: RedisServer, domain: str = "made_up") -> NearDuplicateIndex:

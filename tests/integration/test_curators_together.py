@@ -50,14 +50,6 @@ PASSAGES = [
 ]
 
 
-@pytest.fixture
-def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
-    server = RedisServer(tmp_path)
-    server.start()
-    yield server
-    server.stop()
-
-
 @contextmanager
 def curator(config: ClusterConfig, place: Path, name: str) -> Iterator[subprocess.Popen[bytes]]:
     clean = {key: value for key, value in os.environ.items() if not key.startswith("JUPITER_")}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -62,14 +61,6 @@ class ReplicatedCluster(LocalCluster):
             extra = {**self._environment[service], "JUPITER_CONTROLLER__PORT": str(ports["api"])}
             self._launch(service_spec(name, service, config=self.config, ports=ports, extra=extra))
         await asyncio.gather(*(self.processes[name].until_ready(timeout_s=WAIT_S) for name in names))
-
-
-@pytest.fixture
-def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
-    server = RedisServer(tmp_path)
-    server.start()
-    yield server
-    server.stop()
 
 
 async def one_more(cluster: LocalCluster, kind: type[Event], why: str) -> None:

@@ -45,16 +45,6 @@ from tests.unit.evaluator_service.stage import (
 
 
 @pytest.fixture
-def bus() -> MemoryBus:
-    return MemoryBus(ack_wait_s=30)
-
-
-@pytest.fixture
-def blobs() -> MemoryBlobs:
-    return MemoryBlobs()
-
-
-@pytest.fixture
 def frozen(blobs: MemoryBlobs) -> FrozenBenchmark:
     """A benchmark, and generator version 1."""
     frozen = frozen_benchmark(blobs)

@@ -37,16 +37,6 @@ from tests.unit.evaluator_service.stage import (
 )
 
 
-@pytest.fixture
-def bus() -> MemoryBus:
-    return MemoryBus(ack_wait_s=30)
-
-
-@pytest.fixture
-def blobs() -> MemoryBlobs:
-    return MemoryBlobs()
-
-
 def report_of(blobs: MemoryBlobs, event: EvaluationCompleted) -> EvaluationReport:
     manifest = manifests.read(blobs, event.manifest_key, sha256=event.manifest_sha256).manifest
     return EvaluationReport.model_validate_json(manifests.download_bytes(blobs, manifest.file("report.json")))

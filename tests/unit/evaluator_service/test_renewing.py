@@ -80,16 +80,6 @@ def item_id(text: str) -> str:
 
 
 @pytest.fixture
-def bus() -> MemoryBus:
-    return MemoryBus(ack_wait_s=30)
-
-
-@pytest.fixture
-def blobs() -> MemoryBlobs:
-    return MemoryBlobs()
-
-
-@pytest.fixture
 def deps(tmp_path: Path, bus: MemoryBus, blobs: MemoryBlobs) -> Deps:
     return deps_of(runtime(tmp_path, bus=bus, blobs=blobs), FakeExaminer(), items=by_group)
 

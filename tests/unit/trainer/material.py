@@ -15,7 +15,9 @@ from jupiter.records import Sample, digest_of
 from jupiter.sample_files import write_parquet
 from tests.tiny_model import make_tiny_model, tiny_texts
 
-__all__ = ["commit_shard", "config_for", "register_base", "sample", "samples_of_shard"]
+__all__ = ["DOMAIN", "commit_shard", "config_for", "register_base", "sample", "samples_of_shard"]
+
+DOMAIN = "tiny"
 
 
 def sample(number: int, **changes: Any) -> Sample:

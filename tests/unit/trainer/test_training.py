@@ -21,23 +21,10 @@ from jupiter.manifests import Committed
 from jupiter.modeling import attest, load_model, read_golden
 from jupiter.service import Runtime, running
 from jupiter.trainer.handlers import parts
-from tests.unit.trainer.material import commit_shard, config_for, register_base, sample
+from tests.unit.trainer.material import DOMAIN, commit_shard, config_for, register_base, sample
 
 WAIT_S_MAX = 60.0
 _instances = itertools.count()
-DOMAIN = "tiny"
-
-
-@pytest.fixture
-def bus() -> MemoryBus:
-    return MemoryBus()
-
-
-@pytest.fixture
-def blobs(tmp_path: Path) -> MemoryBlobs:
-    blobs = MemoryBlobs()
-    register_base(blobs, DOMAIN, tmp_path / "base")
-    return blobs
 
 
 @asynccontextmanager

@@ -21,23 +21,11 @@ from jupiter.service import Runtime
 from jupiter.trainer.omissions import OmissionLog
 from jupiter.trainer.shards import ShardReader
 from jupiter.withdrawals import Withdrawn
-from tests.unit.trainer.material import commit_shard, config_for, register_base, samples_of_shard
-from tests.unit.trainer.test_training import DOMAIN, checkpoints_at, committed_at, says, trainer, until
+from tests.unit.trainer.material import DOMAIN, commit_shard, config_for, samples_of_shard
+from tests.unit.trainer.test_training import checkpoints_at, committed_at, says, trainer, until
 
 FORGOTTEN = digest_of("document", 101)
 """The document of the second sample of shard 1."""
-
-
-@pytest.fixture
-def bus() -> MemoryBus:
-    return MemoryBus()
-
-
-@pytest.fixture
-def blobs(tmp_path: Path) -> MemoryBlobs:
-    blobs = MemoryBlobs()
-    register_base(blobs, DOMAIN, tmp_path / "base")
-    return blobs
 
 
 async def publish(
