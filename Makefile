@@ -36,7 +36,7 @@ install: $(STAMP) ## Create .venv and install what everything needs
 demo: $(STAMP) ## Run the whole cycle for real on this machine (CONTROL=shuffled: the negative control)
 	$(BIN)/jupiter demo --control $(CONTROL)
 
-test: check-fast ## Run every test
+test: check-fast ## Run every check and every test but the slow proofs (test-*)
 	$(BIN)/pytest -n $(PYTEST_WORKERS) --dist worksteal --durations 25
 
 test-distributed: $(STAMP) ## Train by several processes: against one, resumed by other numbers, with ranks killed, LoRA

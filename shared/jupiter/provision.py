@@ -57,23 +57,31 @@ def main() -> None:
 
 
 async def provision(config: ClusterConfig, identities: str) -> None:
-    """Make what is missing. Raises ConfigError, Unavailable; safe to repeat."""
+    """Make what is missing. Raises ConfigError, Unavailable; safe to repeat.
+
+    The streams come last: services wait for them, so none starts the first time before the identities are proven.
+    """
+    await asyncio.to_thread(S3Blobs(config.s3).start)
+    log.info("bucket %s is there and has conditional create", config.s3.bucket)
+    if identities:
+        await asyncio.to_thread(_provide_identities, config.s3, Path(identities))
+    else:
+        log.warning("all services share one S3 key: each of them can write and delete the ledger")
     bus = JetStreamBus(config.nats, source="jupiter/provision/provision")
     try:
         await bus.start()
     finally:
         await bus.close()
     log.info("the streams are there")
-    await asyncio.to_thread(S3Blobs(config.s3).start)
-    log.info("bucket %s is there and has conditional create", config.s3.bucket)
-    if not identities:
-        log.warning("all services share one S3 key: each of them can write and delete the ledger")
-        return
-    listed = await asyncio.to_thread(lambda: json.loads(Path(identities).read_text(encoding="utf-8")))
-    await asyncio.to_thread(_create_identities, config.s3, listed)
-    for identity in _of_services(listed):
-        await asyncio.to_thread(_check, config.s3, identity)
-    log.info("%d S3 identities work, and only %s may write the ledger", len(_of_services(listed)), LEDGER_WRITER)
+
+
+def _provide_identities(section: S3Section, path: Path) -> None:
+    listed = json.loads(path.read_text(encoding="utf-8"))
+    _create_identities(section, listed)
+    of_services = _of_services(listed)
+    for identity in of_services:
+        _check(section, identity)
+    log.info("%d S3 identities work, and only %s may write the ledger", len(of_services), LEDGER_WRITER)
 
 
 def _of_services(listed: Mapping[str, Any]) -> list[Mapping[str, Any]]:

@@ -68,6 +68,14 @@ Any NATS client can: the body is plain JSON, no header is needed, the subject is
 nats pub documents.python_stdlib '{{"text": "json.dumps(obj) serializes obj to a JSON string.", "source": "docs"}}'
 ```
 
+Where services have users of their own (`compose/`), yours is `publisher`: it needs its seed, and an inbox below its own
+name, or the server's receipt does not reach you.
+
+```python
+client = await nats.connect(url, nkeys_seed="compose/secrets/publisher.nkey", inbox_prefix="_INBOX.publisher")
+await client.jetstream().publish("documents.python_stdlib", json.dumps({{"text": text, "source": source}}).encode())
+```
+
 What is not valid goes to the dead letters with the reason (`jupiter dead-letters`), and everything else goes on.
 """
 

@@ -134,7 +134,8 @@ class Sandbox:
             raise SandboxUnavailable(
                 f"bubblewrap ({self._enclosure.bwrap}) cannot enclose {self._enclosure.interpreter} here: "
                 f"{said[-1] if said else execution.reason}. It needs unprivileged user namespaces "
-                "(user.max_user_namespaces > 0; in a container, a profile that allows them)"
+                "(user.max_user_namespaces > 0, on Ubuntu kernel.apparmor_restrict_unprivileged_userns = 0; in a "
+                "container, a profile that allows them)"
             )
 
 

@@ -234,13 +234,23 @@ def client_of(user: str, secrets: Path, endpoint: str) -> Minio:
     return Minio(endpoint, access_key=f"jupiter-{user}", secret_key=key, secure=False, region="us-east-1")
 
 
-async def test_a_policy_that_is_not_in_force_stops_the_start(
-    secrets: Path, url: str, endpoint: str, provisioned: ClusterConfig, tmp_path: Path
+async def test_without_its_policies_in_force_a_cluster_gets_no_streams_to_start_with(
+    secrets: Path, provisioned: ClusterConfig, tmp_path: Path
 ) -> None:
     listed = json.loads((secrets / "s3-identities.json").read_text())
     # A curator that got the root's key: everything works, and it could delete the ledger.
     curator = next(identity for identity in listed["identities"] if identity["name"] == "jupiter-curator")
     curator["credentials"] = listed["identities"][0]["credentials"]
     (tmp_path / "identities.json").write_text(json.dumps(listed))
-    with pytest.raises(Unavailable, match="may write ledger/"):
-        await provision(provisioned, str(tmp_path / "identities.json"))
+    fresh = NatsServer(tmp_path)
+    fresh.launch()
+    try:
+        await fresh.until_ready()
+        config = provisioned.model_copy(update={"nats": NatsSection(url=fresh.url)})
+        with pytest.raises(Unavailable, match="may write ledger/"):
+            await provision(config, str(tmp_path / "identities.json"))
+        client = await nats.connect(fresh.url)
+        assert await client.jetstream().streams_info() == []
+        await client.close()
+    finally:
+        fresh.stop()

@@ -99,6 +99,7 @@ def test_no_policy_lets_anybody_delete_the_ledger_and_one_lets_write_it(folder: 
     assert allowed == {"s3:PutObject": ["jupiter-controller"], "s3:DeleteObject": []}
 
 
-def test_a_shared_key_is_the_root_key(tmp_path: Path) -> None:
+def test_a_shared_key_is_the_root_key_also_where_services_had_their_own(tmp_path: Path) -> None:
+    before = make(tmp_path / "shared")
     made = make(tmp_path / "shared", "--shared-s3-key")
-    assert made["trainer.s3"] == made["s3-root"]
+    assert before["trainer.s3"] != made["trainer.s3"] == made["s3-root"] == before["s3-root"]

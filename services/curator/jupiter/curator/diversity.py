@@ -9,8 +9,8 @@ neighbours depend on how much text there is: real texts are drawn without repeti
 the spread over many such draws says how far the figure of real text itself wanders. The draws follow from a seed (the
 shard's id), so a shard that is made again gets the same figures.
 
-The fourth figure of DESIGN §9, the likelihood of held-out real text in its rarest decile, needs a model and is measured
-where there is one: in the evaluator's general suite, for the gate. Nothing here loads one.
+The likelihood of held-out real text in its rarest decile (DESIGN §9) needs a model and is not measured. Nothing here
+loads one.
 """
 
 from __future__ import annotations
