@@ -85,6 +85,13 @@ async def saved_steps(bus: JetStreamBus, domain: str, run: str) -> list[int]:
     return [event.step for event in entries if isinstance(event, CheckpointSaved) and event.run == run]
 
 
+async def losses(bus: JetStreamBus, domain: str, run: str) -> dict[int, float]:
+    """Return what the run's checkpoints up to the last one say of the steps since the one before."""
+    entries = [entry.event async for entry in bus.read(f"checkpoints.{domain}", follow=False)]
+    saved = [event for event in entries if isinstance(event, CheckpointSaved) and event.run == run]
+    return {event.step: event.loss for event in saved if event.step <= LAST_STEP}
+
+
 async def steps_taken(bus: JetStreamBus, domain: str) -> float:
     entries = [entry.event async for entry in bus.read(f"status.{domain}.>", follow=False)]
     return max((event.done or 0 for event in entries if isinstance(event, ServiceStatus)), default=0)
@@ -131,6 +138,7 @@ async def test_a_trainer_killed_everywhere_ends_in_the_weights_of_one_never_kill
         with trainer(named(config, run)):
             await finish(bus, domain, run)
     assert weights(blobs, domain, "killed") == weights(blobs, domain, "whole")
+    assert await losses(bus, domain, "killed") == await losses(bus, domain, "whole")
     for run in ("killed", "whole"):
         steps = await saved_steps(bus, domain, run)
         assert steps == sorted(set(steps)), "no checkpoint is published twice, none out of order"

@@ -13,6 +13,7 @@ import pytest
 
 from jupiter import keys, manifests
 from jupiter.blobs.memory import MemoryBlobs
+from jupiter.bus.codec import encode
 from jupiter.bus.memory import MemoryBus
 from jupiter.config import ClusterConfig
 from jupiter.errors import ConfigError
@@ -184,6 +185,28 @@ async def test_shards_that_are_empty_or_gone_do_not_stop_the_run(
     details = committed_at(blobs, 4).manifest.details
     assert details["samples"]["unreadable"] == 1
     assert gone.shard_id in details["shards"]
+
+
+async def test_a_shard_that_the_log_holds_twice_is_trained_on_once(
+    bus: MemoryBus, blobs: MemoryBlobs, tmp_path: Path
+) -> None:
+    """The first comes again while it is still in the window, and after it; a restart comes in between."""
+    other = MemoryBus()
+    for number in (0, 1, 0, 2, 3, 0, 4):
+        event = encode(commit_shard(blobs, DOMAIN, number), source="test")
+        await bus.publish_raw(event.subject, event.data, headers=event.headers)  # no id: it is stored each time
+    await publish_shards(other, blobs, range(5))
+    settings: dict[str, Any] = {"passes_per_shard": 2, "eval_every_steps": 2}
+    for _ in range(2):
+        async with trainer(config_for(tmp_path / "twice", run="twice", **settings), bus, blobs) as runtime:
+            await says(runtime, "waiting", "shard after 7")
+    async with trainer(config_for(tmp_path / "once", run="once", **settings), other, blobs) as runtime:
+        await says(runtime, "waiting", "shard after 5")
+    newest = max(event.step for event in await saved(other))
+    twice, once = (committed_at(blobs, newest, run).manifest for run in ("twice", "once"))
+    assert twice.details["shards"] == once.details["shards"]
+    assert twice.file("training_state.safetensors").sha256 == once.file("training_state.safetensors").sha256
+    assert max(event.step for event in await saved(bus)) == newest
 
 
 async def test_the_control_is_visible_in_the_checkpoint(bus: MemoryBus, blobs: MemoryBlobs, tmp_path: Path) -> None:

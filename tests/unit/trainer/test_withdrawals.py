@@ -76,6 +76,11 @@ def details(blobs: MemoryBlobs, step: int, run: str = "run1") -> Any:
     return committed_at(blobs, step, run).manifest.details
 
 
+def told(blobs: MemoryBlobs, step: int, run: str) -> dict[str, Any]:
+    """Return a checkpoint's details but for the run's name."""
+    return {key: value for key, value in details(blobs, step, run).items() if key not in ("run", "config")}
+
+
 def shard_ids(*numbers: int) -> list[str]:
     return [digest_of("shard", number) for number in numbers]
 
@@ -199,6 +204,7 @@ async def test_a_run_killed_around_a_withdrawal_ends_in_the_weights_of_one_never
     assert len(steps) >= 3
     for step in steps:
         assert tensors(blobs, step, "killed") == tensors(blobs, step, "whole"), step
+        assert told(blobs, step, "killed") == told(blobs, step, "whole"), step
     newest = details(blobs, steps[-1], "killed")
     assert newest["omissions"] == details(blobs, steps[-1], "whole")["omissions"]
     assert [one["shard_sequence"] for one in newest["omissions"]] == sorted({3, kill_after + 1})

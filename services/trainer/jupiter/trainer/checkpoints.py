@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import copy
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ from jupiter.trainer.starting_point import MODEL_PREFIX
 from jupiter.trainer.student import Student
 from jupiter.withdrawals import Omission, Withdrawn, together
 
-__all__ = ["RunState", "commit", "event_of", "find_newest", "read_state", "write_model", "write_state"]
+__all__ = ["RunState", "commit", "event_of", "list_newest_first", "read_state", "write_model", "write_state"]
 
 TENSORS_FILE = "training_state.safetensors"
 STATE_FILE = "training_state.json"
@@ -77,6 +77,10 @@ class RunState(Record):
     def loss(self) -> float:
         """Mean loss per step since the last checkpoint."""
         return self.loss_sum / max(1, self.loss_steps)
+
+    def checkpointed(self) -> RunState:
+        """Return the state as it goes on from its checkpoint: with a new mean of the loss."""
+        return self.model_copy(update={"loss_sum": 0.0, "loss_steps": 0})
 
 
 def write_model(student: Student, directory: Path, *, source: Path) -> None:
@@ -163,12 +167,11 @@ def event_of(committed: Committed) -> CheckpointSaved:
     )
 
 
-def find_newest(blobs: Blobs, *, domain: str, run: str) -> Iterator[Committed]:
-    """Yield the committed checkpoints of a run, newest first."""
+def list_newest_first(blobs: Blobs, *, domain: str, run: str) -> list[str]:
+    """Return the keys of the manifests of a run's committed checkpoints, newest first."""
     prefix = f"checkpoints/{domain}/{run}/"
     found = [info.key for info in blobs.list(prefix) if info.key.endswith("/manifest.json")]
-    for key in sorted(found, reverse=True):
-        yield manifests.read(blobs, key)
+    return sorted(found, reverse=True)
 
 
 def _is_weights_or_record(name: str) -> bool:

@@ -13,24 +13,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
 
 from jupiter import keys, withdrawals
 from jupiter.blobs import Blobs
 from jupiter.bus import Bus
-from jupiter.errors import Unavailable
 from jupiter.records import canonical_json
+from jupiter.trainer.outages import outlast
 from jupiter.withdrawals import Omission, Withdrawn
 
 __all__ = ["OmissionLog"]
 
 log = logging.getLogger(__name__)
 
-RETRY_S = 2.0
-"""Pause before a server that did not answer is asked again."""
-
-T = TypeVar("T")
+WAITING = "to learn what is withdrawn"
 
 
 class OmissionLog:
@@ -52,11 +47,11 @@ class OmissionLog:
         """
         if shard_sequence <= max(self._recorded, default=0):
             return self._recorded.get(shard_sequence)
-        found = await _insist(lambda: withdrawals.read(self._bus, self._domain, after=known.sequence))
+        found = await outlast(lambda: withdrawals.read(self._bus, self._domain, after=known.sequence), waiting=WAITING)
         if not found.withdrawn:
             return None
         omission = Omission(shard_sequence=shard_sequence, withdrawn=found.withdrawn)
-        omission = await _insist(lambda: asyncio.to_thread(self._record, omission))
+        omission = await outlast(lambda: asyncio.to_thread(self._record, omission), waiting=WAITING)
         self._recorded[shard_sequence] = omission
         log.warning(
             "from shard %d on this is left out too: batches of versions %s, %d documents",
@@ -74,12 +69,3 @@ class OmissionLog:
 
     def _read(self) -> list[Omission]:
         return [Omission.model_validate_json(self._blobs.get(info.key)) for info in self._blobs.list(self._prefix)]
-
-
-async def _insist(work: Callable[[], Awaitable[T]]) -> T:
-    while True:
-        try:
-            return await work()
-        except Unavailable as error:
-            log.warning("waiting to learn what is withdrawn: %s", error)
-            await asyncio.sleep(RETRY_S)

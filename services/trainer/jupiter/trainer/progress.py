@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from jupiter.config.sections import TrainerSection
 from jupiter.trainer.checkpoints import RunState
 from jupiter.trainer.packing import Row
-from jupiter.trainer.rounds import RoundPlan, keep_window, laps_of, plan_round, shards_of_round
+from jupiter.trainer.rounds import ConsumedShard, RoundPlan, keep_window, laps_of, plan_round, shards_of_round
 from jupiter.trainer.shards import LoadedShard
 from jupiter.trainer.student import StepOutcome
 from jupiter.withdrawals import Omission
@@ -48,6 +48,11 @@ class Progress:
         """Take the shards of `state.window` as they are now, for the rounds to come."""
         self._loaded = {loaded.shard.shard_id: loaded for loaded in window}
 
+    def has_taken_up(self, shard: ConsumedShard) -> bool:
+        """Whether the shard began a round before: the log may tell of a shard twice."""
+        known = (*self.state.shards, *(one.shard_id for one in self.state.window))
+        return shard.shard_id in known
+
     def begin_round(self, newest: LoadedShard) -> None:
         """Take up a new shard. One that is withdrawn begins its round like any other, and adds nothing to it."""
         settings, state = self._settings, self.state
@@ -82,7 +87,7 @@ class Progress:
 
     def checkpointed(self) -> None:
         """Begin a new mean of the loss."""
-        self.state = self.state.model_copy(update={"loss_sum": 0.0, "loss_steps": 0})
+        self.state = self.state.checkpointed()
 
     def _plan_round(self) -> None:
         if not self.state.window:

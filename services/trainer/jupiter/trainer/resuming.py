@@ -8,6 +8,7 @@ Does not know: how training goes on from there.
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +20,7 @@ import torch
 
 from jupiter import manifests
 from jupiter.blobs import Blobs
+from jupiter.blobs.files import digest_of_file
 from jupiter.errors import ConfigError, IntegrityError, NotFound
 from jupiter.events import RewindRequested
 from jupiter.manifests import Committed
@@ -33,6 +35,8 @@ __all__ = ["Resumed", "TakenUp", "read_snapshot", "take_up", "write_snapshot"]
 log = logging.getLogger(__name__)
 
 SNAPSHOT = "snapshot"
+SUMS_FILE = "SHA256SUMS"
+"""Of a snapshot's other files, as `sha256sum --check` reads it: safetensors itself would take zeros for weights."""
 
 Resumed = tuple[RunState, dict[str, torch.Tensor]]
 
@@ -119,11 +123,9 @@ def _go_back(
             log.error("cannot go back as ledger entry %d asks: %s", rewind.ledger_sequence, error)  # noqa: TRY400
             return None
         state, tensors = checkpoints.read_state(Path(scratch))
-    state = _continued(state, start=start, config=config)
+    state = _continued(state.checkpointed(), start=start, config=config)
     return TakenUp(
-        state=state.model_copy(
-            update={"run": run, "rewound_from": rewind.checkpoint_id, "loss_sum": 0.0, "loss_steps": 0}
-        ),
+        state=state.model_copy(update={"run": run, "rewound_from": rewind.checkpoint_id}),
         tensors=tensors,
         directory=directory,
         saved_step=state.step,
@@ -156,31 +158,67 @@ def _continued(state: RunState, *, start: StartingPoint, config: Mapping[str, An
 
 
 def _newest_whole(blobs: Blobs, *, domain: str, run: str, directory: Path) -> tuple[Committed | None, Resumed | None]:
-    """Return the newest checkpoint whose training state is what its manifest says."""
-    for committed in checkpoints.find_newest(blobs, domain=domain, run=run):
+    """Return the newest checkpoint whose training state is what its manifest says, and how the run goes on from it."""
+    for key in checkpoints.list_newest_first(blobs, domain=domain, run=run):
         with tempfile.TemporaryDirectory(prefix="resume-", dir=directory) as scratch:
             try:
+                committed = manifests.read(blobs, key)
                 checkpoints.fetch_state(blobs, committed, Path(scratch))
             except (NotFound, IntegrityError) as error:
-                log.error("checkpoint %s is damaged, trying the one before: %s", committed.key, error)  # noqa: TRY400
+                log.error("checkpoint %s is damaged, trying the one before: %s", key, error)  # noqa: TRY400
                 continue
-            return committed, checkpoints.read_state(Path(scratch))
+            state, tensors = checkpoints.read_state(Path(scratch))
+            return committed, (state.checkpointed(), tensors)
     return None, None
 
 
 def read_snapshot(directory: Path) -> Resumed | None:
-    """Return the state that `write_snapshot` left on this disk, if any."""
+    """Return the state that `write_snapshot` left on this disk; None when it left none, or a damaged disk did."""
     snapshot = directory / SNAPSHOT
-    return checkpoints.read_state(snapshot) if snapshot.is_dir() else None
+    if not snapshot.is_dir():
+        return None
+    try:
+        _check(snapshot)
+    except (OSError, IntegrityError) as error:
+        log.error("snapshot %s is damaged and left out: %s", snapshot, error)  # noqa: TRY400
+        return None
+    return checkpoints.read_state(snapshot)
 
 
 def write_snapshot(write: Callable[[Path], None], directory: Path) -> None:
-    """Replace the snapshot by what `write(directory)` writes; a crash leaves the old one or none, never half of one."""
+    """Replace the snapshot by what `write(directory)` writes.
+
+    A crash or a power cut leaves the old one or none, never half of one.
+    """
     arriving, leaving = directory / f"{SNAPSHOT}.arriving", directory / f"{SNAPSHOT}.leaving"
     for leftover in (arriving, leaving):
         shutil.rmtree(leftover, ignore_errors=True)
     write(arriving)
+    (arriving / SUMS_FILE).write_bytes(_sums(arriving))
+    for path in (*arriving.iterdir(), arriving):
+        _sync(path)
     if (directory / SNAPSHOT).exists():
         (directory / SNAPSHOT).rename(leaving)
     arriving.rename(directory / SNAPSHOT)
     shutil.rmtree(leaving, ignore_errors=True)
+
+
+def _check(snapshot: Path) -> None:
+    """Raise IntegrityError unless the files are those that were written."""
+    if (snapshot / SUMS_FILE).read_bytes() != _sums(snapshot):
+        raise IntegrityError(f"its files are not those that {SUMS_FILE} names")
+
+
+def _sums(directory: Path) -> bytes:
+    """Return the sha256 of each file but the one that holds them."""
+    names = sorted(path.name for path in directory.iterdir() if path.name != SUMS_FILE)
+    return "".join(f"{digest_of_file(directory / name)}  {name}\n" for name in names).encode()
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file, or which files a directory has, is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -14,7 +14,7 @@ import logging
 import shutil
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, suppress
 from pathlib import Path
@@ -24,7 +24,7 @@ import torch
 
 from jupiter import crashpoints, keys
 from jupiter.compute import ComputeLease, Turn
-from jupiter.errors import NotFound
+from jupiter.errors import IntegrityError, NotFound, Unavailable
 from jupiter.events import CheckpointSaved
 from jupiter.manifests import Committed
 from jupiter.modeling import UnfitModel
@@ -37,6 +37,7 @@ from jupiter.trainer.divergence import Diverged, LossGuard
 from jupiter.trainer.formats import Encoder
 from jupiter.trainer.metrics import Metrics
 from jupiter.trainer.omissions import OmissionLog
+from jupiter.trainer.outages import outlast
 from jupiter.trainer.pace import Pace
 from jupiter.trainer.parallel import World, join
 from jupiter.trainer.progress import Progress
@@ -142,11 +143,11 @@ class Session:
         return self._lease.turn("training")
 
     async def work_arrives(self) -> bool:
-        """Wait until there is a step to take or a rewind to carry out; False when told to stop."""
+        """Wait for a step to take, a checkpoint to save or a rewind to carry out; False when told to stop."""
         stopping = asyncio.ensure_future(self._runtime.stop.wait())
         sent_back = asyncio.ensure_future(self._rewinds.news.wait())
         try:
-            while not self.rewind_due and not await self.has_work() and not stopping.done():
+            while not (self.rewind_due or self.checkpoint_due or await self.has_work() or stopping.done()):
                 await self._say_waiting()
                 await asyncio.wait([self._next_shard, stopping, sent_back], return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -157,7 +158,11 @@ class Session:
     async def has_work(self) -> bool:
         """Say whether a step can be taken now. Takes up the next shard, if it is there, when the last round is done."""
         while self._progress.rows is None and self._next_shard.done() and not self.rewind_due:
-            await self._begin_round(self._next_shard.result())
+            shard = self._next_shard.result()
+            if self._progress.has_taken_up(shard.shard):
+                log.info("shard %s is in the log again, at %d: passed over", shard.shard.shard_id, shard.shard.sequence)
+            else:
+                await self._begin_round(shard)
             self._next_shard = asyncio.ensure_future(anext(self._shards))
         return self._progress.rows is not None and not self.rewind_due and not self._runtime.stop.is_set()
 
@@ -201,15 +206,32 @@ class Session:
                     await self._compute(lambda: self._write(directory, state))
             except UnfitModel as error:
                 raise Diverged(f"step {state.step} cannot be saved: {error}") from error
-            committed = await asyncio.to_thread(
-                checkpoints.commit, self._runtime.blobs, directory, state, domain=self._runtime.domain
-            )
-        await self._runtime.bus.publish(checkpoints.event_of(committed))
-        crashpoints.reached("event")
+            try:
+                await self._hand_over(directory, state)
+            except IntegrityError as error:  # it was saved before, and its manifest is damaged
+                log.error("checkpoint at step %d is left out: %s", state.step, error)  # noqa: TRY400
         self._saved_step = state.step
         self._progress.checkpointed()
+
+    async def _hand_over(self, directory: Path, state: RunState) -> None:
+        """Upload a checkpoint and publish it."""
+        committed = await self._outlast(
+            lambda: asyncio.to_thread(
+                checkpoints.commit, self._runtime.blobs, directory, state, domain=self._runtime.domain
+            )
+        )
+        await self._outlast(lambda: self._runtime.bus.publish(checkpoints.event_of(committed)))
+        crashpoints.reached("event")
         self._metrics.checkpoints.inc()
         log.info("checkpoint at step %d, loss %.3f", state.step, state.loss)
+
+    async def _outlast(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Wait for a server that is away: to end would end all ranks. What was trained is on this disk meanwhile."""
+        try:
+            return await work()
+        except Unavailable:
+            await self.snapshot()
+            return await outlast(work, waiting="to save a checkpoint")
 
     @property
     def snapshot_due(self) -> bool:

@@ -18,12 +18,13 @@ from jupiter import keys, manifests
 from jupiter.blobs import Blobs
 from jupiter.bus import Bus
 from jupiter.config.sections import TrainerSection
-from jupiter.errors import IntegrityError, NotFound, Unavailable
+from jupiter.errors import IntegrityError, NotFound
 from jupiter.events import ShardCurated
 from jupiter.records import Manifest
 from jupiter.sample_files import read_parquet
 from jupiter.trainer.control import shuffle_responses
 from jupiter.trainer.formats import Encoder
+from jupiter.trainer.outages import outlast
 from jupiter.trainer.packing import Encoded
 from jupiter.trainer.rounds import ConsumedShard
 from jupiter.withdrawals import Withdrawn
@@ -33,8 +34,6 @@ __all__ = ["LoadedShard", "ShardReader"]
 log = logging.getLogger(__name__)
 
 SAMPLES_FILE = "samples.parquet"
-RETRY_S = 2.0
-"""Pause before a store that did not answer is asked again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,15 +77,13 @@ class ShardReader:
 
         A shard that is damaged or gone has no samples and counts as `unreadable`: the cycle goes on without it.
         """
-        while True:
-            try:
-                return await asyncio.to_thread(self._load, shard, without)
-            except (NotFound, IntegrityError) as error:
-                log.error("shard %s cannot be read and is left out: %s", shard.shard_id, error)  # noqa: TRY400
-                return LoadedShard(shard=shard, samples=(), counts={"unreadable": 1})
-            except Unavailable as error:
-                log.warning("waiting for shard %s: %s", shard.shard_id, error)
-                await asyncio.sleep(RETRY_S)
+        try:
+            return await outlast(
+                lambda: asyncio.to_thread(self._load, shard, without), waiting=f"for shard {shard.shard_id}"
+            )
+        except (NotFound, IntegrityError) as error:
+            log.error("shard %s cannot be read and is left out: %s", shard.shard_id, error)  # noqa: TRY400
+            return LoadedShard(shard=shard, samples=(), counts={"unreadable": 1})
 
     def _load(self, shard: ConsumedShard, without: Withdrawn) -> LoadedShard:
         committed = manifests.read(self._blobs, shard.manifest_key, sha256=shard.manifest_sha256)

@@ -28,7 +28,7 @@ async def train(session: Session) -> None:
         if session.rewind_due:
             await session.rewind()
         async with session.turn() as turn:
-            while await session.has_work() and not session.checkpoint_due and not turn.should_yield():
+            while not session.checkpoint_due and await session.has_work() and not turn.should_yield():
                 await session.step()
         if session.checkpoint_due:
             await session.checkpoint()
