@@ -13,7 +13,8 @@ from safetensors.torch import load_file, save_file
 
 from jupiter.errors import ConfigError, JupiterError, Retry
 from jupiter.generator.engines import EngineSettings, create_engine
-from jupiter.modeling import GOLDEN_FILE, NoRoom, UnfitModel, read_golden
+from jupiter.modeling import GOLDEN_FILE, AttestationError, NoRoom, UnfitModel, read_golden
+from jupiter.modeling.golden import file_digests
 from jupiter.records import Sampling
 from tests.vllm.versions import (
     Tenants,
@@ -112,13 +113,57 @@ def test_a_reload_that_fails_half_way_leaves_the_old_weights_whole(versions: Ver
     engine.engine.activate(a)
     assert engine.texts(a, asked, LONG) == expected
     last = halved / "model-00002-of-00002.safetensors"
-    last.write_bytes(last.read_bytes()[:-64])  # the disk fails after the files were checked
+    last.write_bytes(last.read_bytes()[:-64])
+    b.proof = None  # the disk fails after the files were checked
     (before,) = engine_processes()
     with Working(engine, a, asked, LONG) as work, pytest.raises(UnfitModel, match="cannot be loaded in place"):
         engine.engine.activate(b)
     assert work.texts == expected
     assert engine.texts(a, asked, LONG) == expected
     assert engine_processes() == [before]
+    engine.release(b)
+
+
+def test_weights_that_vllm_would_leave_as_they_were_fail_the_reload(versions: Versions, engine: Tenants) -> None:
+    a = engine.serve(versions.a)
+    expected = engine.texts(a, prompts(4))
+    lacking = versions.copy(versions.b, "lacking")
+    b = engine.load(lacking)
+    weights = load_file(lacking / "model.safetensors")
+    del weights["model.layers.1.mlp.down_proj.weight"]
+    save_file(weights, lacking / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(UnfitModel, match=r"not loaded: model\.layers\.1\.mlp\.down_proj\.weight"):
+        engine.engine.activate(b)
+    assert engine.texts(a, prompts(4)) == expected
+    engine.release(b)
+
+
+def test_a_version_that_is_damaged_on_this_disk_is_refused_when_it_comes_back(
+    versions: Versions, engine: Tenants
+) -> None:
+    a = engine.serve(versions.a)
+    expected = engine.texts(a, prompts(4))
+    damaged = versions.copy(versions.b, "damaged")
+    b = engine.serve(damaged)
+    engine.engine.activate(a)
+    flip_a_bit(damaged)
+    with pytest.raises(AttestationError, match=r"model\.safetensors .*sha256"):
+        engine.texts(b, prompts(4))
+    assert engine.engine._host_of[a].resident is a
+    assert engine.texts(a, prompts(4)) == expected
+    engine.release(b)
+
+
+def test_a_disk_that_cannot_be_read_is_no_bad_version(versions: Versions, engine: Tenants) -> None:
+    a = engine.serve(versions.a)
+    expected = engine.texts(a, prompts(4))
+    unreadable = versions.copy(versions.b, "unreadable")
+    b = engine.load(unreadable)
+    (unreadable / "model.safetensors").unlink()
+    (unreadable / "model.safetensors").mkdir()  # mapping it fails with an error of the system, as of a disk
+    with pytest.raises(Retry, match=r"cannot be read on this machine: OSError"):
+        engine.engine.activate(b)
+    assert engine.texts(a, prompts(4)) == expected
     engine.release(b)
 
 
@@ -141,6 +186,7 @@ def test_weights_that_come_back_other_than_they_were_are_found_within_the_golden
     versions: Versions, engine: Tenants
 ) -> None:
     a = engine.serve(versions.a)
+    expected = engine.texts(a, prompts(2))
     nearly = versions.copy(versions.b, "nearly")
     b = engine.serve(nearly)
     engine.engine.activate(a)
@@ -149,10 +195,12 @@ def test_weights_that_come_back_other_than_they_were_are_found_within_the_golden
     weights["model.norm.weight"] *= 1.05
     save_file(weights, nearly / "model.safetensors", metadata={"format": "pt"})
     assert b.proof is not None
+    b.proof.golden = golden.model_copy(update={"files": file_digests(nearly)})  # else the file itself gives it away
     b.proof.tolerance = 1.0
     with pytest.raises(JupiterError, match="these weights answered"):
         engine.engine.activate(b)
-    assert engine.texts(a, prompts(2)) == engine.texts(a, prompts(2))
+    assert engine.engine._host_of[a].resident is a
+    assert engine.texts(a, prompts(2)) == expected
     write_golden(nearly, golden)
     engine.release(b)
 

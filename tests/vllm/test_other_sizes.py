@@ -74,7 +74,9 @@ def test_where_the_new_size_is_bad_the_old_engine_is_back_before_anyone_is_serve
     weights = engine.load(bad)
     with pytest.raises(JupiterError, match="golden prompt"):
         engine.engine.attest(weights, bad, tolerance=TOLERANCE)
+    assert engine.engine._host_of[old].resident is old
+    (before,) = engine_processes(expected=1)
     assert engine.texts(old, prompts(8)) == expected
-    assert len(engine_processes(expected=1)) == 1
+    assert engine_processes() == [before]
     engine.release(weights)
     engine.release(old)

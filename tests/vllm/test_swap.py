@@ -18,11 +18,18 @@ from tests.vllm.versions import GREEDY, Tenants, Versions, Working, engine_proce
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 LONG = Sampling(temperature=0, max_new_tokens=300)
+VERY_LONG = Sampling(temperature=0, max_new_tokens=1000)
 
 
 @pytest.fixture(scope="module")
 def engine(versions: Versions) -> Tenants:
     return versions.engine()
+
+
+@pytest.fixture(scope="module")
+def hasty(versions: Versions) -> Tenants:
+    """An engine that cuts samples off soon."""
+    return versions.engine(drain_s_max=0.2, max_model_len=2048)
 
 
 def test_after_a_swap_tokens_and_log_probabilities_are_those_of_a_fresh_engine_both_ways(
@@ -107,15 +114,13 @@ def test_a_rollback_brings_the_old_weights_back_without_a_new_engine(versions: V
 
 
 def test_at_the_deadline_samples_are_cut_off_and_made_again_from_their_beginning(
-    versions: Versions, engine: Tenants, caplog: pytest.LogCaptureFixture
+    versions: Versions, hasty: Tenants, caplog: pytest.LogCaptureFixture
 ) -> None:
-    hasty = versions.engine(drain_s_max=0.2, max_model_len=2048)
     a = hasty.serve(versions.a)
-    very_long = Sampling(temperature=0, max_new_tokens=1000)
     asked = prompts(6)
-    expected = hasty.texts(a, asked, very_long)
+    expected = hasty.texts(a, asked, VERY_LONG)
     b = hasty.load(versions.b)
-    with caplog.at_level(logging.WARNING), Working(hasty, a, asked, very_long, after=0) as work:
+    with caplog.at_level(logging.WARNING), Working(hasty, a, asked, VERY_LONG, after=0) as work:
         while hasty.engine._host_of[a]._computing == set():
             time.sleep(0.01)
         hasty.attest(b)
@@ -123,6 +128,21 @@ def test_at_the_deadline_samples_are_cut_off_and_made_again_from_their_beginning
     assert "cut off and made again" in caplog.text
     assert work.texts == expected
     assert work.samples == len(asked)
+
+
+def test_weights_that_are_proved_again_while_they_serve_go_on_after_the_cut_off(
+    versions: Versions, hasty: Tenants, caplog: pytest.LogCaptureFixture
+) -> None:
+    a = hasty.serve(versions.a)
+    asked = prompts(6)
+    expected = hasty.texts(a, asked, VERY_LONG)
+    with caplog.at_level(logging.WARNING), Working(hasty, a, asked, VERY_LONG, after=0) as work:
+        while hasty.engine._host_of[a]._computing == set():
+            time.sleep(0.01)
+        hasty.attest(a)
+        assert work.busy
+    assert "cut off and made again" in caplog.text
+    assert work.texts == expected
 
 
 def test_an_interrupted_batch_ends_at_once_and_the_next_one_is_whole(versions: Versions, engine: Tenants) -> None:

@@ -65,6 +65,8 @@ class WatchedEngine(TransformersEngine):
         self.loads = 0
         self.faults: list[Exception] = []
         """Raised by the next loads, one each."""
+        self.batch_faults: list[Exception] = []
+        """Raised by the next batches, one each, after their first step."""
         self.released: list[Any] = []
 
     def load(self, directory: Path) -> Any:
@@ -86,6 +88,8 @@ class WatchedEngine(TransformersEngine):
             self.generating.set()
             if not self.gate.wait(timeout=20):
                 raise TimeoutError("the test never opened the gate")
+            if self.batch_faults:
+                raise self.batch_faults.pop(0)
             progress(samples, tokens)
 
         return super().generate(handle, prompts, sampling=sampling, progress=held)

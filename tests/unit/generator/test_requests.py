@@ -10,8 +10,9 @@ import pytest
 
 from jupiter import keys, manifests
 from jupiter.errors import Rejected, Retry
-from jupiter.events import BatchGenerated, GenerationVoided
+from jupiter.events import BatchGenerated, GenerationVoided, GeneratorLoaded
 from jupiter.generator.handlers import Deps, generation_requested
+from jupiter.modeling import AttestationError, NoRoom, UnfitModel
 from jupiter.records import Sampling
 from jupiter.sample_files import read_json_lines
 from tests.unit.generator.stage import DOMAIN, Stage, WatchedEngine
@@ -135,6 +136,77 @@ async def test_a_prompt_beyond_the_models_context_is_rejected(stage: Stage) -> N
     request = stage.request(1, version=1, sampling=Sampling(max_new_tokens=4000))
     with pytest.raises(Rejected, match="context of 2048"):
         await generation_requested(request, deps)
+
+
+async def test_a_version_whose_last_batch_fails_is_released_all_the_same(stage: Stage) -> None:
+    deps = await serving(stage)
+    deps.serving.keep_previous = False
+    engine = engine_of(deps)
+    assert deps.serving.current is not None
+    old = deps.serving.current.handle
+    stage.store_version(2)
+    engine.gate.clear()
+    engine.batch_faults = [Retry("the vLLM engine died while it generated")]
+    batch = asyncio.create_task(generation_requested(stage.request(1, version=1), deps))
+    await asyncio.to_thread(engine.generating.wait, 20)
+    assert await deps.reloader.adopt(await stage.flip(2))
+    assert engine.released == []
+    engine.gate.set()
+    with pytest.raises(Retry, match="died"):
+        await batch
+    assert engine.released == [old]
+    assert deps.serving.versions() == {2}
+
+
+async def test_an_engine_that_lacks_memory_to_come_back_is_waited_for_without_using_an_attempt(stage: Stage) -> None:
+    deps = await serving(stage)
+    engine_of(deps).batch_faults = [NoRoom("it needs 6000 MiB, 500 MiB are free")]
+    request = stage.request(1, version=1)
+    with pytest.raises(Retry, match=r"version 1 waits for memory: .* 500 MiB are free") as raised:
+        await generation_requested(request, deps)
+    assert not raised.value.counts
+    (event,) = await generation_requested(request, deps)
+    assert isinstance(event, BatchGenerated)
+
+
+@pytest.mark.parametrize("verdict", [UnfitModel("it cannot be loaded in place"), AttestationError("another sha256")])
+async def test_the_serving_version_that_is_damaged_here_is_fetched_anew_and_no_request_is_lost(
+    stage: Stage, verdict: Exception
+) -> None:
+    await stage.flip(1)
+    weights = stage.config.data_dir / "generators" / "one" / "generator_v1" / "model.safetensors"
+    async with stage.generator() as (_, engine):
+        await stage.until_published("loads", 1)
+        whole = weights.read_bytes()
+        weights.write_bytes(whole[:-64])
+        engine.batch_faults = [verdict]
+        await stage.bus.publish(stage.request(1, version=1))
+        (event,) = await stage.until_published("batches", 1)
+        assert isinstance(event, BatchGenerated)
+        assert weights.read_bytes() == whole
+        assert engine.loads == 3  # as it was at first, as it lay here, as it was fetched anew
+    assert {type(load) for load in await stage.published("loads")} == {GeneratorLoaded}
+    assert await stage.bus.dead_letters() == []
+
+
+async def test_a_version_that_fails_when_another_serves_already_takes_nothing_away(stage: Stage) -> None:
+    deps = await serving(stage)
+    engine = engine_of(deps)
+    stage.store_version(2)
+    engine.gate.clear()
+    engine.batch_faults = [UnfitModel("it cannot be loaded in place")]
+    request = stage.request(1, version=1)
+    batch = asyncio.create_task(generation_requested(request, deps))
+    await asyncio.to_thread(engine.generating.wait, 20)
+    assert await deps.reloader.adopt(await stage.flip(2))
+    engine.gate.set()
+    with pytest.raises(Retry) as raised:
+        await batch
+    assert not raised.value.counts
+    assert deps.serving.current is not None
+    assert deps.serving.current.version == 2
+    (event,) = await generation_requested(request, deps)
+    assert isinstance(event, GenerationVoided)
 
 
 async def test_nothing_is_ever_made_of_held_out_or_missing_text(stage: Stage) -> None:

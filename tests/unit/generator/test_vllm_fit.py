@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+import torch  # noqa: TID253 - its error is what is translated here
 
 from jupiter.errors import ConfigError
 from jupiter.generator.engines import EngineSettings, create_engine, engine_names
 from jupiter.generator.engines.vllm.builds import Build, build_of, differences
 from jupiter.generator.engines.vllm.canaries import GreedyAnswer, compare
+from jupiter.generator.engines.vllm.starting import lacking
+from jupiter.generator.engines.vllm.weights import read_weights
+from jupiter.generator.engines.vllm.worker import HotSwap
 from jupiter.modeling import AttestationError, UnfitModel, load_tokenizer, tokenizer_digest
 from tests.tiny_model import make_tiny_model
+
+GIB = 1 << 30
 
 
 def build(directory: Path) -> Build:
@@ -79,6 +88,73 @@ def test_a_damaged_header_is_no_build(tmp_path: Path) -> None:
     weights.write_bytes(weights.read_bytes()[:-64])
     with pytest.raises(UnfitModel, match="truncated"):
         build(directory)
+
+
+@pytest.mark.parametrize("text", ['{"eos_token_id": ', "[2]"])
+def test_a_damaged_generation_config_is_no_fault_of_the_program(tmp_path: Path, text: str) -> None:
+    directory = make_tiny_model(tmp_path / "model")
+    (directory / "generation_config.json").write_text(text)
+    with pytest.raises(UnfitModel, match=r"generation_config\.json is not a JSON object"):
+        read_weights(directory, model_len_max=1024)
+
+
+def test_an_engine_that_cannot_come_up_lacks_memory_before_vllm_calls_its_model_bad() -> None:
+    room: dict[str, Any] = {"needs_bytes": 80 * GIB, "free_bytes": 90 * GIB, "weights_bytes": 60 * GIB}
+    assert lacking(**room, share_bytes=80 * GIB) == ""
+    assert "81920 MiB, 71680 MiB are free" in lacking(**room | {"free_bytes": 70 * GIB}, share_bytes=80 * GIB)
+    assert "61440 MiB for its weights alone" in lacking(**room, share_bytes=50 * GIB)
+    assert lacking(**room, share_bytes=None) == ""  # the cache has a size of its own, and is in what is needed
+
+
+class Loader(torch.nn.Module):
+    """A model that takes what it is given, and knows what that was."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.up, self.down = torch.nn.Linear(2, 2, bias=False), torch.nn.Linear(2, 2, bias=False)
+
+    def load_weights(self, weights: set[str]) -> set[str]:
+        return weights
+
+
+class Worker(HotSwap):
+    """vLLM's worker, which reads `weights`, or fails."""
+
+    def __init__(self, weights: set[str], fault: Exception | None = None) -> None:
+        model = Loader()
+        self.model_runner = SimpleNamespace(get_model=lambda: model)
+        self._weights, self._fault = weights, fault
+
+    def reload_weights(self, *, weights_path: str) -> None:
+        assert weights_path == "v2"
+        if self._fault is not None:
+            raise self._fault
+        self.model_runner.get_model().load_weights(self._weights)
+
+
+def test_weights_that_a_reload_leaves_as_they_were_are_named() -> None:
+    assert Worker({"up.weight", "down.weight"}).jupiter_reload("v2") is None
+    worker = Worker({"up.weight"})
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match=r"not loaded: down\.weight$"):
+            worker.jupiter_reload("v2")
+
+
+@pytest.mark.parametrize(
+    ("fault", "lack"),
+    [
+        (torch.OutOfMemoryError("Tried to allocate 2 GiB"), ("memory", "OutOfMemoryError: Tried to allocate 2 GiB")),
+        (MemoryError(), ("memory", "MemoryError: ")),
+        (OSError(errno.EIO, "Input/output error"), ("disk", "OSError: [Errno 5] Input/output error")),
+    ],
+)
+def test_what_the_machine_lacks_for_a_reload_is_told_apart_from_what_is_bad(
+    fault: Exception, lack: tuple[str, str]
+) -> None:
+    assert Worker(set(), fault).jupiter_reload("v2") == lack
+    for bad in (FileNotFoundError("v2"), ValueError("no such weight")):
+        with pytest.raises(type(bad)):
+            Worker(set(), bad).jupiter_reload("v2")
 
 
 def answer(*log_probabilities: float, tokens: tuple[int, ...] = (1, 2)) -> tuple[GreedyAnswer, ...]:

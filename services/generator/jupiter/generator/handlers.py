@@ -23,6 +23,7 @@ from jupiter.generator.reloading import Reloader
 from jupiter.generator.serving import Served, Serving
 from jupiter.generator.shadow import shadow_requested
 from jupiter.manifests import Committed
+from jupiter.modeling import AttestationError, NoRoom, UnfitModel
 from jupiter.service import Runtime, Subscription
 
 __all__ = ["Deps", "generation_requested", "subscriptions"]
@@ -31,6 +32,9 @@ log = logging.getLogger(__name__)
 
 NOT_LOADED_PAUSE_S = 0.5
 """Before a request for a version that is being loaded is looked at again."""
+
+NO_ROOM_PAUSE_S = 30.0
+"""Before an engine is started again that died, and whose memory others have taken."""
 
 INSTANCES_MAX = 64
 """Generators that may work on one domain's requests at a time."""
@@ -61,11 +65,7 @@ async def generation_requested(request: GenerationRequested, deps: Deps) -> Sequ
     if served is None or served.version != request.generator_version:
         deps.reloader.look()
         raise Retry(f"version {request.generator_version} is not loaded yet", delay_s=NOT_LOADED_PAUSE_S, counts=False)
-    with deps.serving.hold(served) as to_release:
-        committed = await _make_batch(request, deps, served, prefix)
-    for retired in to_release:
-        await asyncio.to_thread(deps.engine.release, retired.handle)
-    event = _batch_generated(committed)
+    event = _batch_generated(await _by_the_served(request, deps, served, prefix))
     await runtime.status(
         "idle",
         detail=f"batch {event.sequence} committed",
@@ -113,6 +113,26 @@ async def _void_unless_current(request: GenerationRequested, deps: Deps) -> Gene
         generator_version=request.generator_version,
         reason=f"version {live.version} is current (ledger entry {live.sequence})",
     )
+
+
+async def _by_the_served(request: GenerationRequested, deps: Deps, served: Served, prefix: str) -> Committed:
+    """Make the batch; release what was retired meanwhile, also when it fails.
+
+    Raises Retry where an engine with one set of weights at a time cannot bring these in: the request is not to blame.
+    """
+    try:
+        with deps.serving.hold(served) as to_release:
+            return await _make_batch(request, deps, served, prefix)
+    except NoRoom as error:
+        reason = f"version {served.version} waits for memory: {error}"
+        await deps.runtime.status("waiting", detail=reason, version=served.version)
+        raise Retry(reason, delay_s=NO_ROOM_PAUSE_S, counts=False) from error
+    except (AttestationError, UnfitModel) as error:
+        deps.reloader.load_anew(served, error)
+        raise Retry(f"version {served.version} is loaded anew", delay_s=NOT_LOADED_PAUSE_S, counts=False) from error
+    finally:
+        for retired in to_release:
+            await asyncio.to_thread(deps.engine.release, retired.handle)
 
 
 async def _make_batch(request: GenerationRequested, deps: Deps, served: Served, prefix: str) -> Committed:

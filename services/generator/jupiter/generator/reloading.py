@@ -64,6 +64,14 @@ class Reloader:
         """Have the ledger read soon."""
         self._worth_a_look.set()
 
+    def load_anew(self, served: Served, error: Exception) -> None:
+        """Serve no more a version whose weights, as they lie here, are not the ones that were attested."""
+        if served is self.serving.current:
+            log.warning("version %d is loaded anew: %s", served.version, error)
+            self.serving.withdraw()
+            self._adopted_sequence = 0
+            self.look()
+
     async def run(self) -> None:
         """Adopt what the ledger says, whenever it is worth a look, until the service stops."""
         tasks = [asyncio.create_task(self._follow_events()), asyncio.create_task(self._adopt_forever())]

@@ -57,6 +57,12 @@ class Serving:
         self._retired += former
         return self._released()
 
+    def withdraw(self) -> None:
+        """Let the current version take no more work; it is released with the next switch, when another is in memory."""
+        if self.current is not None:
+            self._retired.append(self.current)
+            self.current = None
+
     def forget_previous(self) -> list[Served]:
         """Keep nothing for a rollback; return the versions to release at once."""
         if self.previous is not None:

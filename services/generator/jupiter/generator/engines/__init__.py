@@ -90,7 +90,10 @@ class Engine(Protocol):
     def generate(
         self, handle: Any, prompts: Sequence[Prompt], *, sampling: Sampling, progress: Progress
     ) -> list[Completion]:
-        """Complete every prompt, in order. The same prompts and seeds give the same completions on the same machine."""
+        """Complete every prompt, in order. The same prompts and seeds give the same completions on the same machine.
+
+        Raises what `attest` raises, in an engine that has to bring the weights in first.
+        """
         ...
 
     def release(self, handle: Any) -> None:

@@ -29,7 +29,7 @@ from jupiter.generator.engines.vllm.hosting import Host
 from jupiter.generator.engines.vllm.starting import Starter
 from jupiter.generator.engines.vllm.weights import Proof, Weights, read_weights
 from jupiter.generator.prompting import Rendered, render
-from jupiter.modeling import GOLDEN_FILE, attest_record, read_golden
+from jupiter.modeling import GOLDEN_FILE, read_golden
 from jupiter.records import Sampling, digest_of
 
 __all__ = ["VllmEngine", "create"]
@@ -64,7 +64,6 @@ class VllmEngine:
 
     def attest(self, handle: Weights, directory: Path, *, tolerance: float) -> None:
         golden = read_golden(directory / GOLDEN_FILE)
-        attest_record(handle.tokenizer, directory, golden)
         handle.proof = self._proof(Proof(golden=golden, tolerance=tolerance))
         self._loop.run(self._bring_in(handle, prove_again=True))
 
@@ -96,8 +95,8 @@ class VllmEngine:
         self._loop.run(self._leave(handle))
 
     def _proof(self, proof: Proof) -> Proof:
-        """Return what is remembered of the same files, else `proof`."""
-        key = digest_of(proof.golden.files)
+        """Return what is remembered of the same record, else `proof`."""
+        key = digest_of(proof.golden.model_dump(mode="json"))
         known = self._proofs.pop(key, proof)
         self._proofs[key] = known
         if len(self._proofs) > PROOFS_MAX:

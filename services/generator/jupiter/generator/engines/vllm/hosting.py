@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -22,7 +22,7 @@ from jupiter.generator.engines.vllm.builds import Build, differences
 from jupiter.generator.engines.vllm.canaries import answer_greedily, check_golden, compare
 from jupiter.generator.engines.vllm.starting import Starter
 from jupiter.generator.engines.vllm.weights import Weights
-from jupiter.modeling import UnfitModel
+from jupiter.modeling import NoRoom, UnfitModel, attest_record
 
 __all__ = ["Host"]
 
@@ -41,7 +41,7 @@ LOOK_S = 0.2
 class Host:
     """An engine that is started when it is first needed, and again when it died."""
 
-    def __init__(self, starter: Starter, build: Build) -> None:
+    def __init__(self, starter: Starter, build: Build, *, reload_s_max: float = RELOAD_S_MAX) -> None:
         self.build = build
         self.tenants: set[Weights] = set()
         self.resident: Weights | None = None
@@ -49,7 +49,10 @@ class Host:
         self.batches = asyncio.Lock()
         """Held for a batch, so that two that want other weights do not take turns at every sample."""
         self._starter = starter
+        self._reload_s_max = reload_s_max
         self._llm: Any = None
+        self._ending: asyncio.Task[None] | None = None
+        """Of the engine before: until it is done, that engine still holds its memory."""
         self._numbers = itertools.count()
         self._changing = asyncio.Lock()
         self._open = asyncio.Event()
@@ -133,6 +136,7 @@ class Host:
         async with self._changing:
             if self.resident is weights and not prove_again:
                 return
+            await self._examine(weights)
             self._open.clear()
             try:
                 await self._drain()
@@ -142,10 +146,21 @@ class Host:
             finally:
                 self._open.set()
 
+    async def _examine(self, weights: Weights) -> None:
+        """Raise what can be known before anybody has to wait: files that were damaged here, or too little memory."""
+        if weights.proof is not None:
+            try:
+                await asyncio.to_thread(attest_record, weights.tokenizer, weights.directory, weights.proof.golden)
+            except FileNotFoundError as error:
+                raise UnfitModel(f"{weights.directory} is gone: {error}") from error
+        if self.resident is not None and differences(self.build, weights.build):
+            self._starter.check_room(weights, freed_bytes=self._starter.needs_bytes(self.resident))
+
     async def _drain(self) -> None:
         """Let what is being computed end; at the deadline cut it off, to be made again.
 
         We count by ourselves: a request on its way to the engine would be computed after the pause, by other weights.
+        Then the engine computes again, for the canaries of the weights that are in it may be what comes next.
         """
         from vllm.v1.engine.exceptions import EngineDeadError
 
@@ -158,11 +173,15 @@ class Host:
             "%d samples are not done after %g s: they are cut off and made again", len(self._computing), deadline_s
         )
         llm = self._llm
-        with suppress(EngineDeadError):  # nothing is computed in it any more
-            await _told(llm, llm.pause_generation(mode="abort"))
-        while self._computing:
-            await llm.abort(list(self._computing))
-            await asyncio.sleep(ABORT_PAUSE_S)
+        try:
+            with suppress(EngineDeadError):  # nothing is computed in it any more
+                await _told(llm, llm.pause_generation(mode="abort"))
+            while self._computing:
+                await llm.abort(list(self._computing))
+                await asyncio.sleep(ABORT_PAUSE_S)
+        finally:
+            with suppress(EngineDeadError):
+                await _told(llm, llm.resume_generation())
 
     async def _replace(self, weights: Weights) -> None:
         """Put `weights` in the place of what is there, or put that back."""
@@ -180,6 +199,7 @@ class Host:
         if before is not None and before in self.tenants:
             for attempt in ("in place", "in a new engine"):
                 try:
+                    await self._examine(before)
                     await self._place(before, present=False)
                 except Exception as error:  # noqa: BLE001 - the error that counts is the one that led here
                     log.warning("%s cannot be restored %s: %s", before.name, attempt, error)
@@ -211,12 +231,16 @@ class Host:
         llm = self._llm
         await _told(llm, llm.pause_generation(mode="wait", clear_cache=True))
         try:
-            reloading = llm.collective_rpc("jupiter_reload", timeout=RELOAD_S_MAX, args=(str(weights.directory),))
-            await _told(llm, reloading)
+            async with asyncio.timeout(self._reload_s_max):  # vLLM's own does not hold where it has one worker
+                lacks = await _told(llm, llm.collective_rpc("jupiter_reload", args=(str(weights.directory),)))
         except EngineDeadError:
             raise
+        except TimeoutError as error:
+            await self._stop()  # its answer would yet come, in the place of another
+            raise Retry(f"the weights of {weights.directory} were not read in {self._reload_s_max:g} s") from error
         except Exception as error:
             raise UnfitModel(f"the weights of {weights.directory} cannot be loaded in place: {error}") from error
+        _check_machine(weights, lacks)
         await _told(llm, llm.update_weight_version(weights.name))
         await _told(llm, llm.reset_prefix_cache())
         await _told(llm, llm.resume_generation())
@@ -228,24 +252,43 @@ class Host:
             return
         await check_golden(self._llm, proof.golden, tolerance=proof.tolerance)
         seen = await answer_greedily(self._llm, proof.golden)
-        if proof.own is not None:
+        if proof.own is None:
+            proof.own = seen
+        else:
             compare(proof.own, seen)
-        proof.own = seen
 
     def _lost(self, llm: Any) -> None:
         """Forget an engine that died."""
         if self._llm is llm:
-            self._llm, self.resident = None, None
-            asyncio.get_running_loop().run_in_executor(None, llm.shutdown)
+            self.resident = None
+            self._end()
+
+    def _end(self) -> None:
+        """Begin to stop the engine."""
+        stopping, self._llm = self._llm, None
+        self._ending = asyncio.create_task(asyncio.to_thread(stopping.shutdown, STOP_S_MAX))
 
     async def _stop(self) -> None:
+        """Return when no engine is left, not even one that died: what it holds is missing until it is gone."""
         if self._llm is not None:
-            stopping, self._llm = self._llm, None
-            await asyncio.to_thread(stopping.shutdown, STOP_S_MAX)
+            self._end()
+        if self._ending is not None:
+            ending, self._ending = self._ending, None
+            await ending
 
 
-async def _told(llm: Any, call: Coroutine[Any, Any, Any]) -> None:
-    """Await what the engine is told to do. Raises what kept it from that; EngineDeadError where it is lost.
+def _check_machine(weights: Weights, lacks: Sequence[tuple[str, str] | None]) -> None:
+    """Raise NoRoom or Retry where a worker says what this machine lacks: that is no verdict on the version."""
+    for lack in lacks:
+        if lack is not None:
+            kind, text = lack
+            if kind == "memory":
+                raise NoRoom(f"{weights.directory} is short of memory while it is loaded in place: {text}")
+            raise Retry(f"{weights.directory} cannot be read on this machine: {text}")
+
+
+async def _told(llm: Any, call: Coroutine[Any, Any, Any]) -> Any:
+    """Return what the engine answers to a call. Raises what kept it from that; EngineDeadError where it is lost.
 
     A worker that was killed fails the call like one that refuses it, some moments before the engine is called dead. So
     only a worker that still answers has refused.
@@ -253,7 +296,7 @@ async def _told(llm: Any, call: Coroutine[Any, Any, Any]) -> None:
     from vllm.v1.engine.exceptions import EngineDeadError
 
     try:
-        await _answered(llm, call)
+        return await _answered(llm, call)
     except EngineDeadError:
         raise
     except Exception:
@@ -264,8 +307,8 @@ async def _told(llm: Any, call: Coroutine[Any, Any, Any]) -> None:
         raise
 
 
-async def _answered(llm: Any, call: Coroutine[Any, Any, Any]) -> None:
-    """Await a call of the engine. Raises EngineDeadError.
+async def _answered(llm: Any, call: Coroutine[Any, Any, Any]) -> Any:
+    """Return what a call of the engine returns. Raises EngineDeadError.
 
     vLLM 0.32.0 tells the requests of an engine that dies, and forgets its calls: they would be waited for for ever.
     """
@@ -275,6 +318,6 @@ async def _answered(llm: Any, call: Coroutine[Any, Any, Any]) -> None:
             await asyncio.wait([calling], timeout=LOOK_S)
             if not calling.done():
                 await llm.check_health()
-        await calling
+        return await calling
     finally:
         calling.cancel()

@@ -16,7 +16,7 @@ from jupiter.generator.engines import EngineSettings
 from jupiter.generator.engines.vllm.weights import Weights
 from jupiter.modeling import NoRoom, UnfitModel, available_memory_bytes
 
-__all__ = ["Starter"]
+__all__ = ["Starter", "lacking"]
 
 log = logging.getLogger(__name__)
 
@@ -62,18 +62,18 @@ class Starter:
 
     def needs_bytes(self, weights: Weights) -> int:
         """Return about how much memory an engine for these weights takes."""
-        if not self.on_cpu:
-            import torch
-
-            return int(self.own.gpu_memory_utilization * torch.cuda.mem_get_info()[1])
-        item_bytes = 4 if self._settings.dtype == "float32" else 2
-        held = weights.build.parameters * item_bytes * WEIGHTS_FACTOR
-        return int(held + self._cache_bytes() + PROCESSES_BYTES)
+        held_bytes = self._weights_bytes(weights) + self._cache_bytes()
+        return held_bytes + PROCESSES_BYTES if self.on_cpu else max(held_bytes, self._share_bytes())
 
     def has_room(self, weights: Weights, *, promised_bytes: int) -> bool:
         """Say whether an engine for these weights fits into what is free, less what is promised to others."""
-        free = available_memory_bytes(self.memory_device) - promised_bytes
-        return self.needs_bytes(weights) <= free
+        return not self._lacking(weights, more_bytes=-promised_bytes)
+
+    def check_room(self, weights: Weights, *, freed_bytes: int = 0) -> None:
+        """Raise NoRoom unless an engine for these weights fits into what is free, and what will be."""
+        lack = self._lacking(weights, more_bytes=freed_bytes)
+        if lack:
+            raise NoRoom(f"an engine for {weights.directory} {lack}")
 
     def start(self, weights: Weights) -> Any:
         """Return a running AsyncLLM with these weights; blocks for half a minute. Raises UnfitModel, NoRoom, Retry."""
@@ -95,7 +95,7 @@ class Starter:
             worker_extension_cls="jupiter.generator.engines.vllm.worker.HotSwap",
         )
         for number in range(1, STARTS_MAX + 1):
-            self._check_room(weights)
+            self.check_room(weights)
             try:
                 return AsyncLLM.from_engine_args(arguments)
             except TimeoutError as error:
@@ -108,14 +108,23 @@ class Starter:
             " (its own lines in this log name the cause)"
         ) from failure
 
-    def _check_room(self, weights: Weights) -> None:
-        """Raises NoRoom."""
-        if not self.has_room(weights, promised_bytes=0):
-            raise NoRoom(
-                f"an engine for {weights.directory} needs {self.needs_bytes(weights) >> 20} MiB,"
-                f" {available_memory_bytes(self.memory_device) >> 20} MiB are free: lower"
-                " generator.vllm.kv_cache_gib or gpu_memory_utilization, or use a larger machine"
-            )
+    def _lacking(self, weights: Weights, *, more_bytes: int) -> str:
+        return lacking(
+            needs_bytes=self.needs_bytes(weights),
+            free_bytes=available_memory_bytes(self.memory_device) + more_bytes,
+            weights_bytes=self._weights_bytes(weights),
+            share_bytes=None if self.on_cpu or self._cache_bytes() else self._share_bytes(),
+        )
+
+    def _weights_bytes(self, weights: Weights) -> int:
+        item_bytes = 4 if self._settings.dtype == "float32" else 2
+        return int(weights.build.parameters * item_bytes * WEIGHTS_FACTOR)
+
+    def _share_bytes(self) -> int:
+        """Return the share of a GPU that vLLM takes, whatever the model."""
+        import torch
+
+        return int(self.own.gpu_memory_utilization * torch.cuda.mem_get_info()[1])
 
     def _scheduling(self, weights: Weights) -> dict[str, Any]:
         """Return how prompts are taken in: on a CPU always whole.
@@ -134,6 +143,24 @@ class Starter:
         """Return the size of the cache for keys and values; 0: vLLM measures what is left."""
         default = CPU_KV_CACHE_GIB if self.on_cpu else 0.0
         return int((self.own.kv_cache_gib or default) * GIB)
+
+
+def lacking(*, needs_bytes: int, free_bytes: int, weights_bytes: int, share_bytes: int | None) -> str:
+    """Say what an engine lacks to come up, "" where it lacks nothing: vLLM would call it a bad model.
+
+    `share_bytes` is what weights and cache must share, None where the cache has a size of its own.
+    """
+    if needs_bytes > free_bytes:
+        return (
+            f"needs {needs_bytes >> 20} MiB, {free_bytes >> 20} MiB are free: lower"
+            " generator.vllm.kv_cache_gib or gpu_memory_utilization, or use a larger machine"
+        )
+    if share_bytes is not None and weights_bytes > share_bytes:
+        return (
+            f"needs {weights_bytes >> 20} MiB for its weights alone, its share of the GPU is {share_bytes >> 20} MiB:"
+            " raise generator.vllm.gpu_memory_utilization, or use a larger machine"
+        )
+    return ""
 
 
 def _on_cpu(device: str) -> bool:

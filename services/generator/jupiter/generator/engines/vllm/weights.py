@@ -13,7 +13,7 @@ from typing import Any
 from jupiter.generator.engines.vllm.builds import Build, build_of
 from jupiter.generator.engines.vllm.canaries import GreedyAnswer
 from jupiter.generator.prompting import end_tokens
-from jupiter.modeling import Golden, load_tokenizer, tokenizer_digest
+from jupiter.modeling import Golden, UnfitModel, load_tokenizer, tokenizer_digest
 
 __all__ = ["Proof", "Weights", "read_weights"]
 
@@ -61,6 +61,9 @@ def read_weights(directory: Path, *, model_len_max: int) -> Weights:
 def _end_of(directory: Path, build: Build) -> int | list[int] | None:
     """Return the end tokens of generation_config.json, else those of config.json, as transformers does."""
     path = directory / "generation_config.json"
-    settings = json.loads(path.read_bytes()) if path.is_file() else build.config
-    ends: int | list[int] | None = settings.get("eos_token_id")
+    try:
+        settings = json.loads(path.read_bytes()) if path.is_file() else build.config
+        ends: int | list[int] | None = settings.get("eos_token_id")
+    except (ValueError, AttributeError) as error:
+        raise UnfitModel(f"{path} is not a JSON object: {error}") from error
     return ends

@@ -5,10 +5,13 @@ Owns: loading other weights in place. Does not know: which version they are (`ho
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
 
 __all__ = ["HotSwap"]
 
+_NAMED_MAX = 3
 _PROBES = 4
 _RELATIVE_ERROR_MAX = 0.02
 """Of a head that is packed anew, beside a plain multiplication: bfloat16 rounds to 0.4 %, a stale one is all wrong."""
@@ -19,16 +22,60 @@ class HotSwap:
 
     model_runner: Any
     reload_weights: Any
+    jupiter_parameters: frozenset[str] = frozenset()
+    """Of the model as it was started: a reload that fails leaves it in parts, a tied head apart from its embedding."""
 
     def jupiter_answers(self) -> None:
         """Return: whoever is told so knows that this process lives."""
 
-    def jupiter_reload(self, directory: str) -> None:
-        """Load the weights of `directory` over the present ones. Raises when a file is not what it should be."""
-        self.reload_weights(weights_path=directory)
-        head = getattr(self.model_runner.get_model(), "lm_head", None)
-        if head is not None and hasattr(head, "weight") and head.weight.device.type == "cpu":
-            _repack(head)
+    def jupiter_reload(self, directory: str) -> tuple[Literal["memory", "disk"], str] | None:
+        """Load the weights of `directory` over the present ones. Raises when a file is not what it should be.
+
+        What this machine lacks for it is returned: of what is raised, no more than a text reaches the service.
+        """
+        import torch
+
+        try:
+            _reload(self, directory)
+        except FileNotFoundError:
+            raise
+        except (MemoryError, torch.OutOfMemoryError) as error:
+            return "memory", f"{type(error).__name__}: {error}"
+        except OSError as error:
+            return "disk", f"{type(error).__name__}: {error}"
+        return None
+
+
+def _reload(worker: HotSwap, directory: str) -> None:
+    model = worker.model_runner.get_model()
+    worker.jupiter_parameters = worker.jupiter_parameters or frozenset(name for name, _ in model.named_parameters())
+    with _nothing_left_out(model, worker.jupiter_parameters):
+        worker.reload_weights(weights_path=directory)
+    head = getattr(model, "lm_head", None)
+    if head is not None and hasattr(head, "weight") and head.weight.device.type == "cpu":
+        _repack(head)
+
+
+@contextmanager
+def _nothing_left_out(model: Any, names: frozenset[str]) -> Iterator[None]:
+    """Raise when the block loads weights and leaves some of these as they were: vLLM 0.32.0 only logs it."""
+    load_weights = model.load_weights
+    left_out: set[str] = set()
+
+    def noting(weights: Any) -> Any:
+        loaded = load_weights(weights)
+        if loaded is not None:  # some models do not say
+            left_out.update(names - loaded)
+        return loaded
+
+    model.load_weights = noting
+    try:
+        yield
+    finally:
+        del model.load_weights
+    if left_out:
+        more = f" and {len(left_out) - _NAMED_MAX} more" if len(left_out) > _NAMED_MAX else ""
+        raise RuntimeError(f"these weights were not loaded: {', '.join(sorted(left_out)[:_NAMED_MAX])}{more}")
 
 
 def _repack(head: Any) -> None:
