@@ -13,12 +13,12 @@ from pydantic import Field
 from jupiter import keys, manifests
 from jupiter.blobs import Blobs
 from jupiter.errors import NotFound
-from jupiter.records import Record, canonical_json
+from jupiter.records import SharedRecord, canonical_json
 
 __all__ = ["ShardCount", "find_count", "keep_count"]
 
 
-class ShardCount(Record):
+class ShardCount(SharedRecord):
     """What one shard holds of one benchmark."""
 
     benchmark: str

@@ -14,7 +14,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from jupiter.evolution import Upcast
-from jupiter.records import DocumentKind, Sampling, Split, digest_of
+from jupiter.records import DocumentKind, Sampling, SharedRecord, Split, digest_of
 
 __all__ = [
     "EVENT_BYTES_MAX",
@@ -165,10 +165,8 @@ class BaseModelImported(Event):
     name: str
 
 
-class GenerationItem(BaseModel):
+class GenerationItem(SharedRecord):
     """One sample to make: which passage, which task, which seed."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     document_id: Sha256
     chunk_index: int = Field(ge=0)

@@ -14,12 +14,12 @@ from pydantic import ValidationError
 from jupiter import keys
 from jupiter.blobs import Blobs
 from jupiter.errors import IntegrityError, NotFound
-from jupiter.records import Record, canonical_json
+from jupiter.records import SharedRecord, canonical_json
 
 __all__ = ["Pointer", "is_newest", "point", "pointers"]
 
 
-class Pointer(Record):
+class Pointer(SharedRecord):
     """Where the benchmark of one generation stands."""
 
     digest: str

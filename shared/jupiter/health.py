@@ -17,7 +17,7 @@ from contextlib import asynccontextmanager, contextmanager
 import uvicorn
 from fastapi import FastAPI, Response
 from fastapi.responses import JSONResponse
-from prometheus_client import CONTENT_TYPE_LATEST, Gauge, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from jupiter.blobs import Blobs
 from jupiter.bus import Bus
@@ -58,7 +58,6 @@ def health_app(*, bus: Bus, blobs: Blobs, telemetry: Telemetry, started: asyncio
 def probe_app(refusal: Callable[[], Awaitable[str | None]], *, telemetry: Telemetry) -> FastAPI:
     """Return the app of a process that is ready unless `refusal` returns why not."""
     app = FastAPI(title="Jupiter service", docs_url=None, redoc_url=None, openapi_url=None)
-    ready = Gauge("jupiter_ready", "1 if the last answer of /readyz was ok, else 0.", registry=telemetry.registry)
 
     @app.get("/healthz")
     async def healthz() -> dict[str, str]:
@@ -67,7 +66,7 @@ def probe_app(refusal: Callable[[], Awaitable[str | None]], *, telemetry: Teleme
     @app.get("/readyz")
     async def readyz() -> JSONResponse:
         reason = await refusal()
-        ready.set(reason is None)
+        telemetry.ready.set(reason is None)
         if reason:
             return JSONResponse({"status": "unavailable", "reason": reason}, status_code=503)
         return JSONResponse({"status": "ok"})

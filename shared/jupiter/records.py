@@ -24,6 +24,7 @@ __all__ = [
     "Record",
     "Sample",
     "Sampling",
+    "SharedRecord",
     "Split",
     "canonical_json",
     "digest_of",
@@ -61,6 +62,16 @@ class Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class SharedRecord(Record):
+    """What services of two releases read of each other: a field that the reader does not know stays as it came.
+
+    It stays, so whoever passes the record on, compares it or takes its digest has all of it. What would be misread
+    without a new field gets another `schema_version`, which older readers refuse.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+
 class PublishedDocument(Record):
     """What a user publishes on `documents.<domain>`: plain JSON, no headers needed."""
 
@@ -81,7 +92,7 @@ class PublishedDocument(Record):
     metadata: Mapping[str, str] = Field(default_factory=dict)
 
 
-class Document(Record):
+class Document(SharedRecord):
     """A document as stored under `documents/<domain>/<document_id>`; `document_id` = sha256 of the normalised text."""
 
     document_id: Sha256
@@ -105,7 +116,7 @@ class Chunk(Record):
     title: str | None = None
 
 
-class Sampling(Record):
+class Sampling(SharedRecord):
     """How tokens are drawn. `temperature` 0 means greedy."""
 
     temperature: float = Field(default=0.7, ge=0, le=5)
@@ -113,7 +124,7 @@ class Sampling(Record):
     max_new_tokens: int = Field(default=96, ge=1, le=8192)
 
 
-class Sample(Record):
+class Sample(SharedRecord):
     """One training sample, synthetic or real.
 
     Training text is `instruction` and `response` (closed book: the passage is not in it). A sample with
@@ -145,7 +156,7 @@ class Sample(Record):
     """For code tasks: the test that the response must pass in the sandbox."""
 
 
-class BlobRef(Record):
+class BlobRef(SharedRecord):
     """One immutable object: its logical name, its key, and what its bytes must be."""
 
     name: str
@@ -154,7 +165,7 @@ class BlobRef(Record):
     sha256: Sha256
 
 
-class Manifest(Record):
+class Manifest(SharedRecord):
     """The commit record of one unit of work (DESIGN §4). `details` holds what the kind documents."""
 
     schema_version: Literal[1] = 1

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints
 
-from jupiter.records import Record, digest_of
+from jupiter.records import SharedRecord, digest_of
 
 __all__ = [
     "CLUSTERS_MIN",
@@ -58,7 +58,7 @@ CLUSTERS_MIN = 4
 """Of each half. Of fewer a bootstrap does not know its own tails, and a sign-flip test has no small p."""
 
 
-class ItemResult(Record):
+class ItemResult(SharedRecord):
     """One item, answered by both models in the same run."""
 
     item_id: str
@@ -71,7 +71,7 @@ class ItemResult(Record):
     generator: Score
 
 
-class Scores(Record):
+class Scores(SharedRecord):
     """The mean score per dimension and their weighted sum."""
 
     composite: Score
@@ -84,7 +84,7 @@ class Scores(Record):
         return {"accuracy": self.accuracy, "coherence": self.coherence, "knowledge": self.knowledge}[dimension]
 
 
-class PromptChoice(Record):
+class PromptChoice(SharedRecord):
     """The prompt setting that did best on the development half, for one kind of item and one model."""
 
     template: int
@@ -94,7 +94,7 @@ class PromptChoice(Record):
 GeneralKind = Literal["knowledge", "text", "code"]
 
 
-class GeneralItem(Record):
+class GeneralItem(SharedRecord):
     """One item of the general suite, answered by both models in the same run."""
 
     item_id: str
@@ -106,7 +106,7 @@ class GeneralItem(Record):
     generator: float = Field(ge=0, allow_inf_nan=False)
 
 
-class General(Record):
+class General(SharedRecord):
     """What the models can do besides the domain."""
 
     suite: str
@@ -115,7 +115,7 @@ class General(Record):
     items: tuple[GeneralItem, ...] = Field(min_length=1)
 
 
-class JudgeProbe(Record):
+class JudgeProbe(SharedRecord):
     """One question whose right answer is known, asked of the judge before it is believed."""
 
     name: str
@@ -123,7 +123,7 @@ class JudgeProbe(Record):
     detail: str
 
 
-class JudgedPair(Record):
+class JudgedPair(SharedRecord):
     """Both models' answers to one item, judged in both orders."""
 
     item_id: str
@@ -136,7 +136,7 @@ class JudgedPair(Record):
     generator: Score
 
 
-class Judgement(Record):
+class Judgement(SharedRecord):
     """What the judge said, and whether it may be believed."""
 
     judge: str
@@ -150,7 +150,7 @@ class Judgement(Record):
     """Pairs that were asked and got no verdict; they are not among `pairs`."""
 
 
-class Confirmation(Record):
+class Confirmation(SharedRecord):
     """Both models on the sealed half, opened for one evaluation: the file `confirmation.json` beside the report."""
 
     schema_version: Literal[1] = 1
@@ -174,7 +174,7 @@ class Confirmation(Record):
     wall_s: float = Field(ge=0)
 
 
-class ShadowSide(Record):
+class ShadowSide(SharedRecord):
     """One version's batch on the shared items, judged by the curator."""
 
     manifest_sha256: Sha256
@@ -192,7 +192,7 @@ class ShadowSide(Record):
     diversity: Mapping[str, float] = Field(default_factory=dict)
 
 
-class Shadow(Record):
+class Shadow(SharedRecord):
     """The candidate as a generator, beside the incumbent on the same items: the details of the judgement's manifest."""
 
     schema_version: Literal[1] = 1
@@ -208,7 +208,7 @@ class Shadow(Record):
     """Why the candidate could not generate at all; its side then has no samples."""
 
 
-class Contamination(Record):
+class Contamination(SharedRecord):
     """How much of the benchmark lies in the data that the checkpoint was trained on."""
 
     benchmark_digest: Sha256
@@ -224,7 +224,7 @@ class Contamination(Record):
     """Items that they overlap with, by half; `other` are of neither."""
 
 
-class EvaluationReport(Record):
+class EvaluationReport(SharedRecord):
     """A checkpoint against the generator of the day, on the same items in the same run."""
 
     schema_version: Literal[1] = 1

@@ -13,7 +13,7 @@ import sys
 from datetime import UTC, datetime
 from typing import TextIO
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, PlatformCollector, ProcessCollector
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, PlatformCollector, ProcessCollector
 
 from jupiter import trace
 from jupiter.config.sections import TelemetrySection
@@ -37,6 +37,7 @@ class Telemetry:
         self.waited = self._counter("waited", "Waits for a server or another service; no attempt is used up.")
         self.dead = self._counter("dead", "Messages moved to the dead letters.")
         self.published = self._counter("published", "Events published by handlers.")
+        self.ready = Gauge("jupiter_ready", "1 if the last answer of /readyz was ok, else 0.", registry=self.registry)
         self.seconds = Histogram(
             "jupiter_handler_seconds",
             "Time of one attempt of a handler, waits excluded.",

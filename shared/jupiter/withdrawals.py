@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from jupiter import keys
 from jupiter.bus import Bus
 from jupiter.events import DocumentForgotten, Event, RewindRequested, VersionQuarantined
-from jupiter.records import Record
+from jupiter.records import SharedRecord
 
 __all__ = [
     "CHANNEL",
@@ -35,14 +35,14 @@ CHANNEL = VersionQuarantined.channel
 _REWOUND = re.compile(r"-rewound-\d+$")
 
 
-class Quarantine(Record):
+class Quarantine(SharedRecord):
     """Batches of `version` up to this request sequence are out; later ones, of a version promoted anew, are not."""
 
     version: int
     request_sequence_max: int
 
 
-class Withdrawn(Record):
+class Withdrawn(SharedRecord):
     """What the log withdrew, up to and with the entry `sequence`."""
 
     sequence: int = 0
@@ -87,7 +87,7 @@ class Withdrawn(Record):
         )
 
 
-class Omission(Record):
+class Omission(SharedRecord):
     """From one round of a run on, this is left out too: so the run's state says what it was trained without."""
 
     shard_sequence: int

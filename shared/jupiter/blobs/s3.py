@@ -45,7 +45,9 @@ EXISTS = 412
 """What a server with conditional create answers to the second one."""
 BUSY = frozenset({408, 409, 429})
 """Answers that ask for the same request again; 409: another create of the key is going on."""
-_ABSENT = frozenset({"NoSuchKey", "NoSuchBucket", "NoSuchUpload", "ResourceNotFound"})
+NO_BUCKET = "NoSuchBucket"
+"""The store came up without its volume, or was pointed elsewhere: an outage, for it says nothing of any object."""
+_ABSENT = frozenset({"NoSuchKey", "NoSuchUpload", "ResourceNotFound"})
 _CANARIES = ".canary"
 
 
@@ -163,8 +165,13 @@ class S3Blobs:
         try:
             found = self._insist(f"looking for {key}", lambda: self._client.stat_object(self.bucket, key))
         except NotFound:
+            self._insist(f"looking for {key}", self._find_bucket)  # a HEAD's 404 does not say which of them is missing
             return None
         return ObjectInfo(key=key, size=int(found.size or 0))
+
+    def _find_bucket(self) -> None:
+        """Raises S3Error where there is no bucket."""
+        self._client._execute("HEAD", self.bucket)
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         def attempt() -> list[ObjectInfo]:
@@ -182,6 +189,7 @@ class S3Blobs:
 
     def ready(self) -> None:
         try:
+            self._find_bucket()  # SeaweedFS would make it anew for a PUT, empty, and all that was in it would be absent
             self._client.put_object(self.bucket, self._canary, io.BytesIO(b"1"), 1)
         except (MinioException, urllib3.exceptions.HTTPError, OSError) as error:
             raise Unavailable(f"the object store at {self._section.endpoint} takes no PUT: {_say(error)}") from error
@@ -197,7 +205,7 @@ class S3Blobs:
                 if error.code in _ABSENT:
                     raise NotFound(f"{what}: there is no such object in bucket {self.bucket}") from error
                 failure: Exception = error
-                hopeless = 400 <= _status(error) < 500 and _status(error) not in BUSY
+                hopeless = 400 <= _status(error) < 500 and _status(error) not in BUSY and error.code != NO_BUCKET
             except (ServerError, InvalidResponseError, urllib3.exceptions.HTTPError, OSError) as error:
                 failure, hopeless = error, isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError)
                 if hopeless:
@@ -217,6 +225,10 @@ def _status(error: S3Error) -> int:
 def _say(error: Exception) -> str:
     """Describe an S3 or transport error in one line."""
     if isinstance(error, S3Error):
-        hint = "; check s3.access_key and s3.secret_key" if _status(error) == 403 else ""
+        hint = ""
+        if _status(error) == 403:
+            hint = "; check s3.access_key and s3.secret_key"
+        elif error.code == NO_BUCKET:
+            hint = f"; bucket {error.bucket_name} is gone: does the store run with its volume?"
         return f"{error.code} ({_status(error)}): {error.message}{hint}"
     return f"{type(error).__name__}: {error}"

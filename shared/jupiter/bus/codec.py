@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 
 from pydantic import ValidationError
@@ -32,6 +32,7 @@ __all__ = [
     "decode",
     "encode",
     "encode_dead_letter",
+    "first_errors",
     "matches",
     "read_dead_letter",
 ]
@@ -101,11 +102,11 @@ def decode(data: bytes, headers: Mapping[str, str]) -> Event:
     try:
         return cls.model_validate_json(json.dumps(body))
     except ValidationError as error:
-        raise Rejected(f"not a valid {type_name}: {_first_errors(error)}") from error
+        raise Rejected(f"not a valid {type_name}: {first_errors(error)}") from error
 
 
-def _first_errors(error: ValidationError) -> str:
-    """Say what is wrong in one line, without repeating the input."""
+def first_errors(error: ValidationError) -> str:
+    """Say in one line what is wrong with a record: the first five errors, without repeating the input."""
     found = [
         f"{'.'.join(map(str, item['loc'])) or 'body'}: {item['msg']}" for item in error.errors(include_input=False)
     ]
@@ -140,7 +141,10 @@ def encode_dead_letter(delivery: Delivery, *, service: str, reason: str) -> Enco
 
 def read_dead_letter(sequence: int, data: bytes, headers: Mapping[str, str]) -> DeadLetter:
     """Return the dead letter that `encode_dead_letter` wrote."""
-    return DeadLetter(sequence=sequence, data=data, **json.loads(headers[_DEAD_LETTER]))
+    about = json.loads(headers[_DEAD_LETTER])
+    # A newer service may have said more.
+    known = {field.name: about[field.name] for field in fields(DeadLetter) if field.name in about}
+    return DeadLetter(sequence=sequence, data=data, **known)
 
 
 def channels() -> tuple[str, ...]:

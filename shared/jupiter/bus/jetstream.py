@@ -21,6 +21,7 @@ from typing import Any
 
 import nats
 from nats.aio.msg import Msg
+from nats.js.api import StreamState
 from nats.js.errors import APIError, BadRequestError, NotFoundError
 
 from jupiter.bus import DeadLetter, Delivery, LogEntry, Outstanding, Receipt
@@ -310,15 +311,19 @@ class JetStreamBus:
                 if status in ("204", "404"):
                     return found
                 if status is not None:
-                    raise Unavailable(f"reading {subject}: {status} {(message.headers or {}).get('Description', '')}")
+                    # As an error of the client's, so that it is asked again after a pause like any other request.
+                    raise nats.errors.Error(f"{status} {(message.headers or {}).get('Description', '')}".strip())
                 found.append(_stored(message))
         return found
 
     async def last_sequence(self, channel: str) -> int:
+        return int((await self._state(channel)).last_seq)
+
+    async def _state(self, channel: str) -> StreamState:
         info = await self._connection.insist(
             f"state of {channel}", lambda: self._connection.jetstream.stream_info(stream_name(channel))
         )
-        return int(info.state.last_seq)
+        return info.state
 
     async def backlog(self, subject: str, *, durable: str) -> int:
         stream, name = stream_name(channel_of(subject)), consumer_name(durable, subject)
@@ -356,6 +361,9 @@ class JetStreamBus:
         subject = f"{DEAD_CHANNEL}.>"
         batch = await self._connection.insist("dead letters", lambda: self._batch(subject, after=after, limit=limit))
         return [read_dead_letter(stored.sequence, stored.data, stored.headers) for stored in batch]
+
+    async def dead_letter_count(self) -> int:
+        return int((await self._state(DEAD_CHANNEL)).messages)
 
     async def replay_dead_letter(self, sequence: int) -> Receipt:
         # The first letter at or after the sequence is the one itself, or there is none of this number.

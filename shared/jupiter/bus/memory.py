@@ -231,6 +231,9 @@ class MemoryBus:
         found = [message for message in self._stream(DEAD_CHANNEL).messages.values() if message.sequence > after]
         return [read_dead_letter(message.sequence, message.data, message.headers) for message in found[:limit]]
 
+    async def dead_letter_count(self) -> int:
+        return len(self._stream(DEAD_CHANNEL).messages)
+
     async def replay_dead_letter(self, sequence: int) -> Receipt:
         message = self._dead(sequence)
         letter = read_dead_letter(sequence, message.data, message.headers)

@@ -143,6 +143,9 @@ def run(arguments: list[str]) -> int:
 
     try:
         outcome: Any = cli.main(arguments, prog_name="jupiter", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        return 2
     except click.UsageError as error:
         _complain(error.format_message())
         return 2

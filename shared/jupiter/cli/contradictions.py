@@ -13,7 +13,9 @@ from pathlib import Path
 
 from jupiter.cli.registries import ENGINES, ITEM_KINDS, JUDGE_KINDS, TASKS
 from jupiter.config import ClusterConfig, DomainConfig
-from jupiter.config.sections import GeneratorSection
+from jupiter.config.access import check_reachable
+from jupiter.config.sections import GeneratorSection, JudgeSection
+from jupiter.errors import ConfigError
 
 __all__ = ["contradictions"]
 
@@ -22,20 +24,22 @@ NO_JUDGE = "none"
 
 def contradictions(config: ClusterConfig, domain: DomainConfig) -> list[str]:
     """Return a line per problem, each with the remedy; empty when all is well."""
-    return [*_training_problems(config), *_model_problems(config), *_choice_problems(config), *_domain_problems(domain)]
+    return [
+        *_training_problems(config),
+        *_model_problems(config),
+        *_choice_problems(config),
+        *_judge_problems(config.judge),
+        *_access_problems(config),
+        *_domain_problems(domain),
+    ]
 
 
 def _training_problems(config: ClusterConfig) -> Iterator[str]:
-    improvement, trainer = config.self_improvement, config.trainer
+    improvement = config.self_improvement
     if improvement.min_steps_before_replace and improvement.eval_every_steps > improvement.min_steps_before_replace:
         yield (
             f"self_improvement.eval_every_steps ({improvement.eval_every_steps}) is more than min_steps_before_replace"
             f" ({improvement.min_steps_before_replace}): the minimum has no effect; lower the one or raise the other"
-        )
-    if trainer.sequence_length > trainer.tokens_per_step:
-        yield (
-            f"trainer.sequence_length ({trainer.sequence_length}) is more than tokens_per_step"
-            f" ({trainer.tokens_per_step}): a step would be less than one sequence; raise tokens_per_step"
         )
 
 
@@ -57,6 +61,25 @@ def _choice_problems(config: ClusterConfig) -> Iterator[str]:
     yield from _unknown_module("generator.engine", config.generator.engine, ENGINES.names())
     judges = JUDGE_KINDS.names()
     yield from _unknown_module("judge.kind", config.judge.kind, (NO_JUDGE, *judges) if judges else ())
+
+
+def _judge_problems(judge: JudgeSection) -> Iterator[str]:
+    if judge.kind == "openai":
+        for setting, value in (("url", judge.url), ("model", judge.model)):
+            if not value:
+                yield f"judge.kind is 'openai', but judge.{setting} is empty: name the address and the model there"
+    elif judge.kind == "local" and not (judge.directory and Path(judge.directory).expanduser().is_dir()):
+        yield (
+            f"judge.kind is 'local', but judge.directory is {judge.directory!r}, which is no directory:"
+            " name one in Hugging Face layout"
+        )
+
+
+def _access_problems(config: ClusterConfig) -> Iterator[str]:
+    try:
+        check_reachable(config.controller)
+    except ConfigError as error:
+        yield str(error)
 
 
 def _domain_problems(domain: DomainConfig) -> Iterator[str]:

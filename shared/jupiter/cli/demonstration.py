@@ -20,6 +20,7 @@ from jupiter.cli.state import read_state
 from jupiter.cli.view import View, choose_view
 from jupiter.config import ClusterConfig
 from jupiter.config.loading import assigned, load_cluster
+from jupiter.config.secrecy import without_secrets
 from jupiter.errors import Conflict
 from jupiter.local.cluster import LocalCluster
 from jupiter.local.demo import run_demo
@@ -51,7 +52,7 @@ def demo_configuration(settings: Settings, *, control: str) -> ClusterConfig:
 
 def lowered(config: ClusterConfig) -> Iterator[str]:
     """Yield one line per setting that differs from Jupiter's defaults."""
-    yield from _differences(config.model_dump(mode="json"), ClusterConfig().model_dump(mode="json"), "")
+    yield from _differences(without_secrets(config), without_secrets(ClusterConfig()), "")
 
 
 def _differences(given: Mapping[str, Any], default: Mapping[str, Any], path: str) -> Iterator[str]:

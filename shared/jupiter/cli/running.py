@@ -18,7 +18,7 @@ import httpx
 from jupiter.cli.progress import Processes
 from jupiter.cli.view import View, choose_view
 from jupiter.config import ClusterConfig
-from jupiter.config.loading import load_domain
+from jupiter.config.loading import load_domain_of
 from jupiter.local.cluster import LocalCluster
 from jupiter.orchestrator.access import key_header
 
@@ -30,7 +30,7 @@ STATUS_TIMEOUT_S = 5.0
 
 async def run_up(config: ClusterConfig, *, exit_when_ready: bool) -> int:
     """Start everything, show it until Ctrl-C or SIGTERM, drain. Returns the exit code."""
-    description = load_domain(config.domain).description.rstrip(".")
+    description = load_domain_of(config).description.rstrip(".")
     log_to_file(config.data_dir / "logs" / "up.log")
     with choose_view("jupiter up") as view:
         view.notice(f"starting on {config.domain}: {description}; data and logs in {config.data_dir}")

@@ -65,7 +65,7 @@ class DomainConfig(Section):
     source: str | None = None
     """A built-in document source (`python_stdlib`) that `up` publishes at the first start."""
     tasks: tuple[TaskMix, ...] = Field(min_length=1)
-    audiences: tuple[str, ...] = ("a beginner", "an experienced engineer")
-    difficulties: tuple[str, ...] = ("basic", "advanced")
+    audiences: tuple[str, ...] = Field(default=("a beginner", "an experienced engineer"), min_length=1)
+    difficulties: tuple[str, ...] = Field(default=("basic", "advanced"), min_length=1)
     benchmark_kinds: tuple[str, ...] = ()
     """Item kinds of the benchmark; empty: every kind that the held-out documents allow."""

@@ -19,15 +19,19 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from jupiter.config import ClusterConfig, DomainConfig
+from jupiter.config.request_size import check_request_size
+from jupiter.config.secrecy import may_be_repeated
 from jupiter.errors import ConfigError
 
 __all__ = [
     "CLUSTER_FILE",
     "DOMAINS_DIRECTORY",
     "assigned",
+    "cluster_from",
     "config_from_arguments",
     "load_cluster",
     "load_domain",
+    "load_domain_of",
     "settings_as_environment",
 ]
 
@@ -66,6 +70,18 @@ def load_cluster(
     return _validated(ClusterConfig, layers)
 
 
+def cluster_from(values: Mapping[str, Any], source: str) -> ClusterConfig:
+    """Return the configuration of `values` over the defaults; messages call it `source`. Raises ConfigError."""
+    return _validated(ClusterConfig, [_Layer(source, values)])
+
+
+def load_domain_of(config: ClusterConfig, directory: Path = DOMAINS_DIRECTORY) -> DomainConfig:
+    """Return the domain that the deployment works on. Raises ConfigError, also where the two do not fit together."""
+    domain = load_domain(config.domain, directory)
+    check_request_size(config, domain)
+    return domain
+
+
 def load_domain(name: str, directory: Path = DOMAINS_DIRECTORY) -> DomainConfig:
     """Return `<directory>/<name>.yaml`. Raises ConfigError, naming the domains that there are."""
     path = directory / f"{name}.yaml"
@@ -98,14 +114,15 @@ def settings_as_environment(config: ClusterConfig) -> dict[str, str]:
     return dict(leaves(config.model_dump(mode="json"), _PREFIX))
 
 
-def assigned(assignments: Sequence[str]) -> dict[str, str]:
+def assigned(assignments: Sequence[str]) -> dict[str, str | None]:
     """Return key to value of `--set KEY=VALUE`, the last of a key wins. Raises ConfigError for one without a value."""
     for assignment in assignments:
         if "=" not in assignment:
             raise ConfigError(
                 f"--set {assignment}: no value; write --set {assignment}=VALUE (nothing after = is empty)"
             )
-    return {key.strip(): value for key, _, value in (assignment.partition("=") for assignment in assignments)}
+    parts = (assignment.partition("=") for assignment in assignments)
+    return {key.strip(): _value(text) for key, _, text in parts}
 
 
 def config_from_arguments(program: str, arguments: Sequence[str] | None = None) -> ClusterConfig:
@@ -169,10 +186,13 @@ def _from_environment(environ: Mapping[str, str]) -> list[_Layer]:
             if setting not in known and setting.removesuffix(_FILE) in known and setting.endswith(_FILE):
                 layers.append(_from_named_file(variable, text, setting.removesuffix(_FILE)))
                 continue
-            # `settings_as_environment` writes an unset setting as JSON does.
-            value = None if text == "null" else text
-            layers.append(_Layer(f"environment variable {variable}", _nested(keys, value)))
+            layers.append(_Layer(f"environment variable {variable}", _nested(keys, _value(text))))
     return layers
+
+
+def _value(text: str) -> str | None:
+    """Return what stands in a variable or after `--set`: an unset setting is written as JSON and YAML do."""
+    return None if text == "null" else text
 
 
 def _from_named_file(variable: str, path: str, setting: str) -> _Layer:
@@ -195,26 +215,35 @@ def _validated(model: type[M], layers: Sequence[_Layer]) -> M:
     merged: dict[str, Any] = {}
     known = dict(_keys(model))
     for layer in layers:
-        for key in _dotted(layer.values, known):
+        values = _with_sections(layer.values, known)
+        for key in _dotted(values, known):
             if key not in known:
                 raise ConfigError(f"{layer.source}: unknown key {key}{_suggestion(key, list(known))}")
             sources[key] = layer.source
-        merged = _merge(merged, layer.values)
+        merged = _merge(merged, values)
     try:
         return model.model_validate(merged)
     except ValidationError as error:
-        raise ConfigError("; ".join(_explain(item, sources) for item in error.errors(include_url=False))) from error
+        raise ConfigError("; ".join(_explain(item, sources, model) for item in _causes(error))) from error
 
 
-def _explain(item: Any, sources: Mapping[str, str]) -> str:
+def _causes(error: ValidationError) -> list[Any]:
+    """Return the problems, without those of a whole that only follow from a problem of its part."""
+    items = error.errors(include_url=False)
+    wholes = {item["loc"][:length] for item in items for length in range(len(item["loc"]))}
+    return [item for item in items if item["loc"] not in wholes]
+
+
+def _explain(item: Any, sources: Mapping[str, str], model: type[BaseModel]) -> str:
     names = [str(part) for part in item["loc"]]
     key = ".".join(names)
     source = next(
         (sources[".".join(names[:n])] for n in range(len(names), 0, -1) if ".".join(names[:n]) in sources),
         next((source for name, source in sources.items() if name.startswith(f"{key}.")), "the configuration"),
     )
-    seen = "" if item["type"] == "missing" else f" (it is {item['input']!r})"
-    return f"{source}: {key}: {item['msg']}{seen}"
+    shown = item["type"] != "missing" and may_be_repeated(model, item["loc"])
+    seen = f" (it is {item['input']!r})" if shown else ""
+    return f"{source}: {key}: {item['msg'].removeprefix('Value error, ')}{seen}"
 
 
 def _keys(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, bool]]:
@@ -224,6 +253,18 @@ def _keys(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, bool]
         yield f"{prefix}{name}", section
         if section and isinstance(info.annotation, type):
             yield from _keys(info.annotation, f"{prefix}{name}.")
+
+
+def _with_sections(values: Mapping[str, Any], known: Mapping[str, bool], prefix: str = "") -> dict[str, Any]:
+    """Return the values with `{}` for a section under which nothing stands: YAML reads that as null."""
+    filled = {}
+    for name, value in values.items():
+        key = f"{prefix}{name}"
+        if known.get(key, False) and (value is None or isinstance(value, dict)):
+            filled[name] = _with_sections(value or {}, known, f"{key}.")
+        else:
+            filled[name] = value
+    return filled
 
 
 def _dotted(values: Mapping[str, Any], known: Mapping[str, bool], prefix: str = "") -> Iterator[str]:

@@ -21,7 +21,7 @@ from typing import TypeVar
 from jupiter.blobs import Blobs
 from jupiter.bus import Bus
 from jupiter.config import ClusterConfig
-from jupiter.config.loading import load_domain
+from jupiter.config.loading import load_domain_of
 from jupiter.local.documents import publish_source
 from jupiter.local.embedded import SERVER_PORTS, nats_spec, weed_spec
 from jupiter.local.endpoints import (
@@ -110,7 +110,7 @@ class LocalCluster:
 
     async def start(self) -> None:
         """Start everything and return when it is ready. Raises ConfigError, Conflict (it runs already), Unavailable."""
-        load_domain(self._given.domain)
+        load_domain_of(self._given)
         data_dir = self._given.data_dir.resolve()
         self._resources.enter_context(only_supervisor(data_dir))
         ports = self._choose_ports(data_dir)

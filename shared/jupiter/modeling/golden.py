@@ -9,13 +9,13 @@ from __future__ import annotations
 import hashlib
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
 from jupiter.modeling.loading import UnfitModel, load_model
 from jupiter.modeling.tokenizers import chat_template_digest, tokenizer_digest
-from jupiter.records import Record, Sha256
+from jupiter.records import Sha256, SharedRecord
 
 __all__ = [
     "GOLDEN_FILE",
@@ -42,7 +42,7 @@ GOLDEN_PROMPTS = (
 _TOKENS_PER_PROMPT = 12
 
 
-class GoldenOutput(Record):
+class GoldenOutput(SharedRecord):
     """The greedy continuation of one prompt (token ids, without special tokens added) and its log-probabilities."""
 
     prompt: str
@@ -54,10 +54,10 @@ class GoldenOutput(Record):
     """How far (nats) each token is below the likeliest one: 0, or a near-tie that rounding broke while recording."""
 
 
-class Golden(Record):
+class Golden(SharedRecord):
     """Everything attestation compares."""
 
-    schema_version: int = 1
+    schema_version: Literal[1] = 1
     architecture: str
     parameters: int
     dtype: str

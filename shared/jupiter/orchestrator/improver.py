@@ -18,10 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from pydantic import ValidationError
 
 from jupiter.config import ClusterConfig
-from jupiter.config.loading import load_cluster
+from jupiter.config.loading import cluster_from, load_cluster
 from jupiter.errors import ConfigError, Conflict, JupiterError, NotFound, Rejected, Unavailable
 from jupiter.ledger import LedgerEntry, flips
 from jupiter.local.endpoints import api_url
@@ -218,11 +217,12 @@ def _target(config: ClusterConfig | Mapping[str, Any] | Path | str) -> ClusterCo
             raise ConfigError(f"{config} is neither an http:// address nor a configuration file that exists")
         return load_cluster([Path(config)])
     if isinstance(config, Mapping):
-        try:
-            return ClusterConfig.model_validate(dict(config))
-        except ValidationError as error:
-            raise ConfigError(f"the configuration is not valid: {error}") from error
-    return config
+        return cluster_from(config, "the configuration given")
+    if isinstance(config, ClusterConfig):
+        return config
+    raise ConfigError(
+        f"{config!r} is no configuration: give a ClusterConfig, a dict, a YAML file or an http:// address"
+    )
 
 
 async def _finished(outcome: Awaitable[None] | None) -> None:

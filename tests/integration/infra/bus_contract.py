@@ -186,7 +186,7 @@ async def only_the_last_status_is_kept(bus: Bus, domain: str) -> None:
 
 
 async def a_buried_message_can_be_read_replayed_and_dropped(bus: Bus, domain: str) -> None:
-    before = await bus.dead_letters(limit=1000)
+    before, count = await bus.dead_letters(limit=1000), await bus.dead_letter_count()
     last = before[-1].sequence if before else 0
     await bus.publish_raw(f"documents.{domain}", b"\x00 not json", headers={"x-who": "me"})
     work = bus.consume(f"documents.{domain}", durable="curator", max_ack_pending=1)
@@ -194,6 +194,7 @@ async def a_buried_message_can_be_read_replayed_and_dropped(bus: Bus, domain: st
     for _ in range(2):  # a crash between bury and term doubles nothing
         await bus.bury(delivery, service="curator", reason="not JSON:\nüñí " + "x" * 10_000)
     await delivery.term()
+    assert await bus.dead_letter_count() == count + 1
     (letter,) = await bus.dead_letters(after=last)
     assert (letter.subject, letter.origin_sequence) == (f"documents.{domain}", delivery.sequence)
     assert (letter.data, letter.attempts, letter.service) == (b"\x00 not json", 1, "curator")
@@ -210,6 +211,7 @@ async def a_buried_message_can_be_read_replayed_and_dropped(bus: Bus, domain: st
     (letter,) = await bus.dead_letters(after=last)
     await bus.drop_dead_letter(letter.sequence)
     assert await bus.dead_letters(after=last) == []
+    assert await bus.dead_letter_count() == count
     with pytest.raises(NotFound):
         await bus.drop_dead_letter(letter.sequence)
     with pytest.raises(NotFound):

@@ -1,4 +1,4 @@
-"""A proxy in front of S3 that carries out a request and then loses the answer, or that ignores conditions."""
+"""A proxy in front of S3 that carries out a request and then loses the answer, ignores conditions, or has no bucket."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import urllib3
 
+NO_BUCKET = b"<Error><Code>NoSuchBucket</Code><Message>The specified bucket does not exist</Message></Error>"
 DROPPED_HEADERS = {"transfer-encoding", "connection"}
 
 
 class LossyServer(ThreadingHTTPServer):
-    """`lose` answers to PUT are dropped after the request was carried out."""
+    """`lose` answers to PUT are dropped after the request was carried out; `without_bucket` requests find none."""
 
     daemon_threads = True
 
@@ -22,6 +23,7 @@ class LossyServer(ThreadingHTTPServer):
         self.behind = behind
         self.pool = urllib3.PoolManager(retries=False, timeout=10)
         self.lose = 0
+        self.without_bucket = 0
         self.conditional = True
 
     @property
@@ -39,6 +41,14 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_response(200)
             self.send_header("Content-Length", "0")
             self.end_headers()
+            return
+        if self.server.without_bucket > 0:
+            self.server.without_bucket -= 1
+            self.send_response(404)
+            self.send_header("Content-Type", "application/xml")
+            self.send_header("Content-Length", str(len(NO_BUCKET)))
+            self.end_headers()
+            self.wfile.write(NO_BUCKET)
             return
         # The Host header stays as the client signed it.
         answer = self.server.pool.request(

@@ -181,6 +181,7 @@ async def test_a_service_works_with_its_own_credentials(provisioned: ClusterConf
         await generator.bury(delivery, service="generator", reason="a test")
         await delivery.ack()
         (letter,) = await controller.dead_letters()
+        assert await controller.dead_letter_count() == 1
         assert letter.subject == f"generation.{domain}"
         await controller.drop_dead_letter(letter.sequence)
         assert await controller.backlog(f"generation.{domain}", durable="generator") == 0

@@ -50,6 +50,12 @@ def test_a_mistyped_command_is_one_line_with_the_right_one(capsys: pytest.Captur
     assert capsys.readouterr().err == "jupiter: there is no command 'statsu'; did you mean `jupiter status`?\n"
 
 
+@pytest.mark.parametrize("arguments", [[], ["benchmark"], ["dead-letters"]])
+def test_a_group_without_a_command_shows_its_help(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(arguments) == 2
+    assert capsys.readouterr().err.startswith(f"Usage: {' '.join(['jupiter', *arguments])} [OPTIONS] COMMAND")
+
+
 def test_a_wrong_setting_is_one_line_with_the_right_one(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["--set", "trainer.sed=1", "check"]) == 2
     captured = capsys.readouterr()
@@ -100,11 +106,36 @@ def test_check_shows_no_secret_and_names_contradictions(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     run(["new-domain", "kubernetes"])
-    settings = ["--set", "domain=kubernetes", "--set", "s3.secret_key=hush", "--set", "trainer.sequence_length=4096"]
-    assert run([*settings, "check"]) == 1
-    captured = capsys.readouterr()
-    assert "hush" not in captured.out
-    assert "trainer.sequence_length (4096) is more than tokens_per_step" in captured.err
+    secrets = ["--set", "s3.secret_key=hush", "--set", "curator.redis_url=redis://:hush@10.0.0.1"]
+    settings = ["--set", "domain=kubernetes", "--set", "self_improvement.eval_every_steps=20000", *secrets]
+    for form in ([], ["--json"]):
+        assert run([*settings, "check", *form]) == 1
+        captured = capsys.readouterr()
+        assert "hush" not in captured.out
+        assert "self_improvement.eval_every_steps (20000) is more than min_steps_before_replace" in (
+            captured.out if form else captured.err
+        )
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "config").glob("*.yaml")), ids=lambda path: path.name)
+def test_every_configuration_of_the_repository_passes_the_check(
+    path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(ROOT)
+    assert run(["--config", str(path), "check"]) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_check_refuses_requests_that_are_more_than_an_event(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run(["new-domain", "birds"])
+    path = tmp_path / "config" / "domains" / "birds.yaml"
+    path.write_text(path.read_text().replace("a beginner", "ж" * 45))
+    assert run(["--set", "domain=birds", "check"]) == 0
+    assert run(["--set", "domain=birds", "--set", "controller.samples_per_request=256", "check"]) == 2
+    assert "set controller.samples_per_request to" in capsys.readouterr().err
 
 
 def test_a_publication_is_rehearsed_without_a_running_system(
@@ -116,6 +147,13 @@ def test_a_publication_is_rehearsed_without_a_running_system(
     captured = capsys.readouterr()
     assert captured.out == "1 documents could be published; 1 bad\n"
     assert captured.err == f"  {tmp_path / 'b.txt'}: not UTF-8: byte 0 is 0xff\n"
+
+
+def test_the_rehearsal_of_a_publication_knows_the_domains(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a.md").write_text("text")
+    assert run(["publish", "--dry-run", "--domain", "python_stdlib", str(tmp_path)]) == 0
+    assert run(["publish", "--dry-run", "--domain", "nosuch", str(tmp_path)]) == 2
+    assert "there is no domain 'nosuch'" in capsys.readouterr().err
 
 
 def test_the_figure_of_a_run_is_drawn_from_its_state_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

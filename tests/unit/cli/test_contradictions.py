@@ -44,8 +44,11 @@ def test_what_is_sound_has_no_problem(tmp_path: Path) -> None:
     own: dict[str, object] = {
         "generator": {"engine": "json.decoder", "base_model": str(tmp_path)},
         "judge": {"kind": "json.decoder"},
+        "controller": {"host": "0.0.0.0", "api_keys": f"me admin {'0' * 64}"},  # noqa: S104
     }
     assert problems(own, benchmark_kinds=["prose_fact"], source="python_stdlib") == []
+    assert problems({"judge": {"kind": "openai", "url": "http://here/v1", "model": "m"}}) == []
+    assert problems({"judge": {"kind": "local", "directory": str(tmp_path)}}) == []
 
 
 @pytest.mark.parametrize(
@@ -72,6 +75,20 @@ def test_what_is_sound_has_no_problem(tmp_path: Path) -> None:
         ({"generator": {"engine": "nowhere.engine"}}, {}, "generator.engine is 'nowhere.engine', a module of your own"),
         ({"generator": {"engine": ".engine"}}, {}, "no package '' is installed"),
         ({"judge": {"kind": "opnai"}}, {}, "judge.kind: there is no 'opnai'; did you mean 'openai'?"),
+        (
+            {"judge": {"kind": "openai", "url": "http://here/v1"}},
+            {},
+            "judge.kind is 'openai', but judge.model is empty",
+        ),
+        ({"judge": {"kind": "openai", "model": "m"}}, {}, "judge.kind is 'openai', but judge.url is empty"),
+        ({"judge": {"kind": "local"}}, {}, "judge.kind is 'local', but judge.directory is '', which is no directory"),
+        (
+            {"judge": {"kind": "local", "directory": "/nowhere"}},
+            {},
+            "judge.directory is '/nowhere', which is no direct",
+        ),
+        ({"controller": {"host": "0.0.0.0"}}, {}, "0.0.0.0 is reachable from other machines"),  # noqa: S104
+        ({"controller": {"api_keys": "nonsense"}}, {}, "controller.api_keys, line 1: expected `name scope sha256`"),
         ({"generator": {"base_model": "llm-smolm2"}}, {}, "which is no directory; nothing is downloaded; did you mean"),
         ({"generator": {"base_model": "org/model"}}, {}, "generator.base_model is 'org/model', which is no directory"),
     ],

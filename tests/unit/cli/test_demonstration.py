@@ -98,6 +98,11 @@ def test_every_setting_that_differs_is_printed_and_no_other() -> None:
     }
 
 
+def test_a_secret_that_was_given_is_not_printed() -> None:
+    changed = ClusterConfig.model_validate({"curator": {"redis_url": "redis://:hush@10.0.0.1"}})
+    assert list(lowered(changed)) == ["curator.redis_url = (set) (default )"]
+
+
 def test_the_demo_lowers_what_its_file_says_and_lets_the_thresholds_be(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     config = demo_configuration(Settings(overlays=(), assignments=()), control="shuffled")

@@ -7,7 +7,13 @@ from pathlib import Path
 import pytest
 
 from jupiter.config import ClusterConfig, DomainConfig
-from jupiter.config.loading import config_from_arguments, load_cluster, load_domain, settings_as_environment
+from jupiter.config.loading import (
+    assigned,
+    config_from_arguments,
+    load_cluster,
+    load_domain,
+    settings_as_environment,
+)
 from jupiter.config.reference import cluster_yaml
 from jupiter.errors import ConfigError
 from tests.unit.config.reading import settings_of, settings_read
@@ -48,6 +54,16 @@ def test_later_layers_win(tmp_path: Path) -> None:
         ("trainer: {run: ''}", "f.yaml: trainer.run: String should match pattern"),
         ("trainer: {run: a/b}", "f.yaml: trainer.run: String should match pattern"),
         ("trainer: 3", "f.yaml: trainer: Input should be"),
+        ("self_improvement: {eval_every_steps: true}", "eval_every_steps: a number was expected, not yes or no (it is"),
+        ("self_improvement: {improvement_threshold: yes}", "improvement_threshold: a number was expected, not yes or"),
+        ("local: {source_entries_max: on}", "local.source_entries_max: a number was expected, not yes or no (it is"),
+        ("trainer: {learning_rate: .inf}", "trainer.learning_rate: Input should be a finite number (it is inf)"),
+        ("trainer: {learning_rate: .nan}", "trainer.learning_rate: Input should be a finite number (it is nan)"),
+        ("trainer: {device: gpu}", "f.yaml: trainer.device: String should match pattern"),
+        ("evaluator: {device: gpu}", "f.yaml: evaluator.device: String should match pattern"),
+        ("generator: {device: 'cuda:x'}", "f.yaml: generator.device: String should match pattern"),
+        ("s3: {endpoint: 'http://minio:9000'}", "s3.endpoint: expected host:port without a scheme; `s3.secure: true`"),
+        ("s3: {endpoint: 'minio:9000/bucket'}", "s3.endpoint: expected host:port without a scheme"),
         ("trainer: {seed: 1}\ntrainer: {seed: 2}", "f.yaml, line 2: 'trainer' stands here twice"),
         ("trainer: {seed: 1", "f.yaml, line 1"),
         ("- a", "f.yaml: expected `key: value` lines, found list"),
@@ -57,6 +73,34 @@ def test_a_wrong_file_is_explained(tmp_path: Path, text: str, message: str) -> N
     with pytest.raises(ConfigError) as caught:
         load_cluster([write(tmp_path / "f.yaml", text)], {}, base=NOWHERE)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("endpoint", ["minio:9000", "s3.example.org", "10.0.0.1:9000", "[::1]:9000"])
+def test_an_endpoint_is_a_host_with_or_without_a_port(endpoint: str) -> None:
+    assert load_cluster(environ={"JUPITER_S3__ENDPOINT": endpoint}, base=NOWHERE).s3.endpoint == endpoint
+
+
+@pytest.mark.parametrize("device", ["auto", "cpu", "cuda", "cuda:1", "mps"])
+def test_a_device_is_one_that_torch_can_compute_on(device: str) -> None:
+    assert load_cluster(environ={"JUPITER_TRAINER__DEVICE": device}, base=NOWHERE).trainer.device == device
+
+
+def test_a_section_of_which_nothing_is_left_changes_nothing(tmp_path: Path) -> None:
+    base = write(tmp_path / "cluster.yaml", "trainer: {seed: 3}\ncontroller:\n  sampling:\n")
+    overlay = write(tmp_path / "demo.yaml", "trainer:\ns3:\n")
+    config = load_cluster([overlay], {}, base=base)
+    assert config == ClusterConfig.model_validate({"trainer": {"seed": 3}})
+
+
+def test_null_unsets_a_setting_wherever_it_stands(tmp_path: Path) -> None:
+    base = write(tmp_path / "cluster.yaml", "local: {source_entries_max: 50}\n")
+    overlay = write(tmp_path / "all.yaml", "local: {source_entries_max: null}\n")
+    for config in (
+        load_cluster([overlay], {}, base=base),
+        load_cluster((), {"JUPITER_LOCAL__SOURCE_ENTRIES_MAX": "null"}, base=base),
+        load_cluster((), {}, assigned(["local.source_entries_max=null"]), base=base),
+    ):
+        assert config.local.source_entries_max is None
 
 
 def test_a_wrong_variable_is_explained() -> None:
@@ -114,6 +158,27 @@ def test_a_domain(tmp_path: Path) -> None:
     write(tmp_path / "fish.yaml", "descripton: Fish.\n")
     with pytest.raises(ConfigError, match=r"unknown key descripton; did you mean description\?"):
         load_domain("fish", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("audiences: []", "fish.yaml: audiences: Tuple should have at least 1 item"),
+        ("difficulties: []", "fish.yaml: difficulties: Tuple should have at least 1 item"),
+        ("tasks: []", "fish.yaml: tasks: Tuple should have at least 1 item"),
+        ("tasks: [{task: rewrite, weight: .inf}]", "fish.yaml: tasks.0.weight: Input should be a finite number"),
+        ("tasks: [{task: rewrite, weight: yes}]", "fish.yaml: tasks.0.weight: a number was expected, not yes or no"),
+    ],
+)
+def test_a_domain_from_which_nothing_can_be_drawn_is_refused_with_one_reason(
+    tmp_path: Path, line: str, message: str
+) -> None:
+    tasks = "" if line.startswith("tasks") else "tasks: [{task: rewrite}]\n"
+    write(tmp_path / "fish.yaml", f"description: Fish.\n{tasks}{line}\n")
+    with pytest.raises(ConfigError) as caught:
+        load_domain("fish", tmp_path)
+    assert message in str(caught.value)
+    assert "; " not in str(caught.value)
 
 
 def test_every_domain_of_the_repository_is_valid() -> None:

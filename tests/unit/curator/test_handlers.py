@@ -280,6 +280,14 @@ async def test_a_broken_batch_is_rejected_for_good() -> None:
         await curate_batch(batch.model_copy(update={"manifest_key": "batches/none/manifest.json"}), deps)
 
 
+async def test_samples_of_a_newer_generator_are_curated_and_not_counted_as_malformed() -> None:
+    bus, blobs = MemoryBus(), MemoryBlobs()
+    deps = await world(bus, blobs)
+    batch = commit_batch(blobs, [{**sample(GOOD, seed=1).model_dump(mode="json"), "language": "en"}])
+    shard = await curate(deps, batch)
+    assert (shard.accepted, shard.dropped) == (1, {})
+
+
 async def test_a_voided_request_is_passed_over() -> None:
     deps = deps_for(MemoryBus(), MemoryBlobs())
     event = GenerationVoided(domain=DOMAIN, request_id="a" * 64, generator_version=1, reason="a newer one is current")

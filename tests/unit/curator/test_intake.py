@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from jupiter.curator.intake import document_from, normalised, split_of
 from jupiter.errors import Rejected
-from jupiter.records import Document
+from jupiter.records import DOCUMENT_CHARS_MAX, Document
 
 GOOD: dict[str, Any] = {"text": "Open file and return a stream.", "source": "manual"}
 
@@ -55,6 +55,12 @@ def test_a_malformed_message_is_rejected_with_the_field_in_the_reason(data: byte
         accept(data)
     for word in words:
         assert word in str(rejected.value)
+
+
+def test_the_longest_text_may_come_with_every_character_escaped() -> None:
+    data = message(text="ж" * DOCUMENT_CHARS_MAX)
+    assert len(data) > 6 * DOCUMENT_CHARS_MAX
+    assert len(accept(data).text) == DOCUMENT_CHARS_MAX
 
 
 def test_mojibake_is_repaired_and_code_and_html_stay_as_they_are() -> None:

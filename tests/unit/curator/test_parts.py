@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
 
+import pyarrow
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pyarrow import parquet
 
 from jupiter import keys, manifests
 from jupiter.blobs.memory import MemoryBlobs
@@ -70,6 +73,15 @@ def test_samples_survive_both_files(texts: list[str]) -> None:
     assert write_parquet(samples) == write_parquet(samples)
     lines = list(read_json_lines(write_json_lines(samples)))
     assert [json.loads(line) for line in lines] == [one.model_dump(mode="json") for one in samples]
+
+
+def test_a_shard_of_a_newer_release_is_read_without_the_column_that_it_adds() -> None:
+    written = parquet.read_table(io.BytesIO(write_parquet([sample(GOOD, sampling=Sampling())])))
+    wider = io.BytesIO()
+    parquet.write_table(written.append_column("language", pyarrow.array(["en"])), wider)
+    [read] = read_parquet(wider.getvalue())
+    assert (read.response, read.sampling) == (GOOD, Sampling())
+    assert parquet.read_table(io.BytesIO(write_parquet([read]))).equals(written)
 
 
 def test_what_is_no_zstd_stream_is_refused() -> None:

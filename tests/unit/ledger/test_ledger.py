@@ -127,6 +127,13 @@ def test_another_encoding_of_the_same_entry_is_found() -> None:
         verify([loose], domain=DOMAIN)
 
 
+def test_an_entry_with_a_field_too_many_is_refused() -> None:
+    """The ledger is the one record that must be understood whole: what an entry sets off may hang on any field."""
+    [entry] = chain([1])
+    with pytest.raises(IntegrityError, match="readable"):
+        verify([canonical_json({**entry.model_dump(mode="json"), "not_known_yet": 1})], domain=DOMAIN)
+
+
 def test_a_ledger_of_another_domain_is_refused() -> None:
     with pytest.raises(IntegrityError, match="entry 1 of testing"):
         verify([canonical_json(chain([1])[0])], domain="other")

@@ -18,7 +18,8 @@ from jupiter.events import (
     GeneratorPromoted,
     ShardCurated,
 )
-from jupiter.local.losses import Work, count_lost, how_many_lost
+from jupiter.local.losses import count_lost
+from jupiter.lost_work import Work, how_many_lost
 from jupiter.records import Sampling, digest_of
 
 DOMAIN = "made_up"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -57,6 +58,16 @@ def test_a_record_survives_its_file(directory: Path, recorded: Golden) -> None:
     (directory / "golden.json").write_bytes(canonical_json(recorded))
     assert read_golden(directory / "golden.json") == recorded
     attest_directory(directory, recorded)
+
+
+def test_a_newer_record_is_read_unless_its_meaning_is_another(directory: Path, recorded: Golden) -> None:
+    body = json.loads(canonical_json(recorded))
+    body["outputs"][0]["entropy"] = 1.5
+    (directory / "golden.json").write_text(json.dumps({**body, "attention": "eager"}))
+    attest_directory(directory, read_golden(directory / "golden.json"))
+    (directory / "golden.json").write_text(json.dumps({**body, "schema_version": 2}))
+    with pytest.raises(UnfitModel, match="schema_version"):
+        read_golden(directory / "golden.json")
 
 
 def test_a_missing_or_damaged_record_is_named(tmp_path: Path) -> None:

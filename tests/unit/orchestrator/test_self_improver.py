@@ -233,8 +233,19 @@ async def test_config_may_be_a_model_a_dict_a_file_or_an_address(
     assert seen == [f"{expected}/v1/status" for expected in configs]
     with pytest.raises(ConfigError, match="neither"):
         SelfImprover("nowhere.yaml")
-    with pytest.raises(ConfigError, match="not valid"):
+    with pytest.raises(
+        ConfigError, match=r"^the configuration given: unknown key controler; did you mean controller\?$"
+    ):
         SelfImprover({"controler": {}})
+    with pytest.raises(
+        ConfigError, match=r"^the configuration given: trainer.seed: Input should be .* \(it is 'one'\)$"
+    ):
+        SelfImprover({"trainer": {"seed": "one"}})
+    wrong: Any = 5
+    with pytest.raises(ConfigError, match="5 is no configuration: give a ClusterConfig, a dict, a YAML file or"):
+        SelfImprover(wrong)
+    with pytest.raises(ConfigError, match="temprature"):
+        SelfImprover({"controller": {"sampling": {"temprature": 1}}})
 
 
 async def test_the_running_system_is_found_whatever_port_it_got(tmp_path: Path) -> None:

@@ -18,8 +18,8 @@ from jupiter.records import DOCUMENT_CHARS_MAX, Document, PublishedDocument, Spl
 
 __all__ = ["document_from", "normalised", "split_of"]
 
-MESSAGE_BYTES_MAX = 4 * DOCUMENT_CHARS_MAX + 16_384
-"""The longest text in four-byte characters, and room for the other fields."""
+MESSAGE_BYTES_MAX = 6 * DOCUMENT_CHARS_MAX + 16_384
+"""The longest text with every character escaped (`\\u0436`), and room for the other fields. The servers carry 8 MB."""
 REASONS_MAX = 3
 SEEN_CHARS_MAX = 60
 # ftfy repairs mojibake, terminal escapes and control characters. What is content stays: `&lt;` in a manual about HTML,

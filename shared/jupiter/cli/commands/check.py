@@ -7,8 +7,6 @@ import click
 from jupiter.cli import Settings
 from jupiter.cli.output import json_option, print_json
 
-SECRETS = frozenset({"secret_key", "nkey_seed", "api_keys"})
-
 
 @click.command(name="check", short_help="Validate the configuration and show it as resolved.")
 @json_option
@@ -22,12 +20,13 @@ def command(settings: Settings, *, as_json: bool) -> int:
 
     from jupiter.cli.connection import configuration
     from jupiter.cli.contradictions import contradictions
-    from jupiter.config.loading import load_domain
+    from jupiter.config.loading import load_domain_of
+    from jupiter.config.secrecy import without_secrets
 
     config = configuration(settings)
-    domain = load_domain(config.domain)
+    domain = load_domain_of(config)
     problems = contradictions(config, domain)
-    resolved = _without_secrets(config.model_dump(mode="json"))
+    resolved = without_secrets(config)
     if as_json:
         print_json({"config": resolved, "domain": domain.model_dump(mode="json"), "problems": problems})
     else:
@@ -37,10 +36,3 @@ def command(settings: Settings, *, as_json: bool) -> int:
         for problem in problems:
             click.echo(f"jupiter: {problem}", err=True)
     return int(bool(problems))
-
-
-def _without_secrets(section: dict[str, object]) -> dict[str, object]:
-    return {
-        key: _without_secrets(value) if isinstance(value, dict) else "(set)" if key in SECRETS and value else value
-        for key, value in section.items()
-    }

@@ -74,11 +74,15 @@ def live_version(client: Any) -> int:
 def _evaluation(client: Any, prefix: str | None, *, live: int) -> str:
     if prefix is not None:
         return str(client.get(f"/evaluations/{prefix}")["evaluation"]["evaluation_id"])
+    promoted = {entry["evaluation_id"] for entry in client.get("/history")["entries"] if entry["action"] == "promoted"}
     found = [
         view
         for view in client.get("/evaluations")
-        if view["decision"] == "PROMOTE" and view["generator_version"] == live
+        if view["decision"] == "PROMOTE" and view["generator_version"] == live and view["evaluation_id"] not in promoted
     ]
     if not found:
-        raise NotFound(f"no evaluation found a checkpoint better than version {live}; see `jupiter evaluations`")
+        raise NotFound(
+            f"no evaluation found a checkpoint better than version {live} that was not promoted before; see "
+            "`jupiter evaluations`"
+        )
     return str(found[-1]["evaluation_id"])

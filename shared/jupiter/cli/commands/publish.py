@@ -48,6 +48,7 @@ def command(
     """
     from jupiter.cli.connection import Api
     from jupiter.cli.document_files import Refused, Skipped, read_documents
+    from jupiter.config.loading import load_domain
 
     defaults: dict[str, Any] = {"split": split, **({"license": license_} if license_ else {})}
     published = duplicates = 0
@@ -56,6 +57,8 @@ def command(
     with Api(settings, api) as client:
         if not dry_run:
             _check_domain(client, domain)
+        elif domain is not None:
+            load_domain(domain)
         for outcome in read_documents(paths, defaults=defaults):
             if isinstance(outcome, Refused):
                 bad.append(outcome)
