@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from jupiter import keys, manifests
 from jupiter.blobs import Blobs
@@ -117,6 +117,30 @@ class MortalBus:
         if not isinstance(event, ServiceStatus):
             self._life.write()
         return await self._bus.publish(event)
+
+
+class MeddledBlobs:
+    """A process's view of a store; just before its first call of that kind for a key that ends so, `meddle` happens."""
+
+    def __init__(self, blobs: Blobs, *, call: Literal["get", "create"], key: str, meddle: Callable[[], object]) -> None:
+        self._blobs, self._meddle = blobs, meddle
+        self._awaited: tuple[str, str] | None = (call, key)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._blobs, name)
+
+    def get(self, key: str) -> bytes:
+        self._called("get", key)
+        return self._blobs.get(key)
+
+    def create(self, key: str, data: bytes) -> bool:
+        self._called("create", key)
+        return self._blobs.create(key, data)
+
+    def _called(self, call: str, key: str) -> None:
+        if self._awaited and call == self._awaited[0] and key.endswith(self._awaited[1]):
+            self._awaited = None
+            self._meddle()
 
 
 class Cycle:
@@ -550,3 +574,8 @@ async def eventually(condition: Callable[[], Any]) -> Any:
             return outcome
     except TimeoutError:
         raise AssertionError(f"not within {WAIT_S} s") from None
+
+
+async def registered(cycle: Cycle) -> None:
+    await cycle.import_base()
+    await eventually(cycle.ledger)

@@ -17,7 +17,7 @@ from jupiter.controller.api.access import check_reachable, needed, read_keys
 from jupiter.controller.wiring import application
 from jupiter.errors import ConfigError
 from jupiter.service import running
-from tests.unit.controller.cycle import Cycle
+from tests.unit.controller.cycle import Cycle, registered
 
 KEYS = {scope: f"key-of-{scope}" for scope in ("read", "operate", "admin")}
 LINES = "\n".join(f"{scope} {scope} {hashlib.sha256(key.encode()).hexdigest()}" for scope, key in KEYS.items())
@@ -56,6 +56,21 @@ async def test_a_scope_reaches_so_far(tmp_path: Path, scope: str, status: int) -
         assert answer.status_code == status, answer.text
         forgotten = await client.post("/v1/documents/x/forget", json={}, headers=bearer(KEYS[scope]))
         assert (forgotten.status_code == 403) == (scope != "admin")
+
+
+@pytest.mark.parametrize(
+    ("named", "recorded"),
+    [({}, "operate"), ({"actor": "operate"}, "operate"), ({"actor": "controller"}, "operate (for controller)")],
+)
+async def test_the_ledger_names_the_key_that_acted(tmp_path: Path, named: dict[str, str], recorded: str) -> None:
+    cycle = Cycle(tmp_path)
+    async with guarded(cycle) as client:
+        await registered(cycle)
+        saved = await cycle.save_checkpoint(100)
+        body = {"checkpoint_id": saved.checkpoint_id, "expected_version": 1, "force": True, **named}
+        while (answer := await client.post("/v1/promote", json=body, headers=bearer(KEYS["operate"]))).is_error:
+            assert answer.status_code == 404, answer.text  # the controller has not heard of the checkpoint yet
+        assert answer.json()["actor"] == recorded
 
 
 def test_what_cannot_be_undone_is_for_administrators() -> None:

@@ -11,15 +11,20 @@ import httpx
 from jupiter import keys
 from jupiter.controller.aftermath import Failure
 from jupiter.controller.alarms import Alarms
+from jupiter.controller.deps import Deps
+from jupiter.controller.replaying import Stored, replayed
 from jupiter.controller.wiring import application
 from jupiter.events import (
+    BatchGenerated,
+    CheckpointSaved,
     DiversityAlarmCleared,
     DiversityAlarmRaised,
     GeneratorRolledBack,
     RewindRequested,
+    ShadowRequested,
     VersionQuarantined,
 )
-from jupiter.ledger import current
+from jupiter.ledger import current, openings
 from jupiter.records import digest_of
 from jupiter.withdrawals import rewound_run
 from tests.unit.controller.cases import DOMAIN
@@ -110,14 +115,14 @@ async def test_a_rollback_for_worse_data_sends_the_trainer_back_and_promotes_not
     assert isinstance(rewind, RewindRequested)
     assert (rewind.run, rewind.checkpoint_id) == ("run1", digest_of(DOMAIN, "run1", 100))
 
+    spent = openings(cycle.ledger())
     report = await cycle.evaluate(dirty)
-    deps = await seen_through(cycle, report)
-    assert deps.state.verdicts[report.evaluation_id].decision == "PROMOTE"
+    deps = await advanced(cycle)
+    (reason,) = _rejected(deps, report.evaluation_id)
+    assert "was trained on 4 shards of version 2" in reason
+    assert "wait for a checkpoint of the run that was sent back" in reason
+    assert openings(cycle.ledger()) == spent, "what is refused anyway spends no opening of the sealed half"
     assert live_versions(cycle) == [1, 2, 1]
-    refusal = deps.evidence.refusal(report.evaluation_id)
-    assert refusal is not None
-    assert "was trained on 4 shards of version 2" in refusal.reason
-    assert "wait for a checkpoint of the run that was sent back" in refusal.reason
 
     clean = await cycle.save_checkpoint(200, run=rewound_run("run1", back.sequence))
     await seen_through(cycle, await cycle.evaluate(clean))
@@ -136,11 +141,72 @@ async def test_without_a_clean_checkpoint_the_run_is_not_sent_back_and_nothing_o
     assert (back.action, back.quarantined, back.rewind) == ("rolled_back", True, False)
     assert [type(event) for event in await cycle.events("withdrawals")] == [VersionQuarantined]
     report = await cycle.evaluate(dirty)
-    deps = await seen_through(cycle, report)
+    deps = await advanced(cycle)
+    (reason,) = _rejected(deps, report.evaluation_id)
+    assert "begin another (a new name in trainer.run)" in reason
     assert live_versions(cycle) == [1, 2, 1]
+
+
+async def test_a_withdrawn_candidate_takes_no_clean_ones_turn_at_the_sealed_half(tmp_path: Path) -> None:
+    """The run goes on until it is sent back: what it saves meanwhile is newer, and both wait for the sealed half."""
+    cycle = await _promoted(tmp_path)
+    clean = await cycle.save_checkpoint(150)
+    bad = [await cycle.curate(await cycle.make_batch(), accepted=3, **VARIED) for _ in range(4)]
+    dirty = await cycle.save_checkpoint(200, shards=bad)
+    await advanced(cycle)
+    sound, withdrawn = await cycle.evaluate(clean), await cycle.evaluate(dirty)
+    deps = await advanced(cycle)
+    assert _rejected(deps, withdrawn.evaluation_id)
+    assert deps.stages[sound.evaluation_id].name == "confirmation"
+    assert openings(cycle.ledger())[-1].evaluation_id == sound.evaluation_id
+
+
+async def test_what_is_heard_to_be_withdrawn_after_the_opening_is_rejected_before_its_shadow_batch(
+    tmp_path: Path,
+) -> None:
+    cycle, dirty, late = await _late(tmp_path)
+    report = await cycle.evaluate(dirty)
+    await advanced(cycle)
+    await cycle.confirm(report)
+    await cycle.curate(late, accepted=3, **VARIED)
+    deps = await advanced(cycle)
+    assert _rejected(deps, report.evaluation_id)
+    assert await cycle.asked(ShadowRequested, report.evaluation_id, channel="shadows") is None
+
+
+async def test_what_is_heard_to_be_withdrawn_after_the_verdict_is_refused_when_it_is_acted_on(tmp_path: Path) -> None:
+    automatic, dirty, late = await _late(tmp_path)
+    cycle = Cycle(tmp_path, bus=automatic.bus, blobs=automatic.blobs, self_improvement={"mode": "approve"})
+    report = await cycle.evaluate(dirty)
+    deps = await seen_through(cycle, report)
+    assert deps.state.verdicts[report.evaluation_id].decision == "PROMOTE"
+    await cycle.curate(late, accepted=3, **VARIED)
+    deps = await advanced(automatic)
     refusal = deps.evidence.refusal(report.evaluation_id)
     assert refusal is not None
-    assert "begin another (a new name in trainer.run)" in refusal.reason
+    assert "was trained on 1 shards of version 2" in refusal.reason
+    assert live_versions(cycle) == [1, 2, 1]
+
+
+async def _late(directory: Path) -> tuple[Cycle, CheckpointSaved, BatchGenerated]:
+    """Version 2 was rolled back; a checkpoint that holds a shard of it; the shard's batch, whose shard nobody knows."""
+    cycle = await _promoted(directory)
+    late = await cycle.make_batch()
+    shard = await Cycle(directory, blobs=cycle.blobs).curate(late, accepted=3, **VARIED)  # told on another bus
+    await curated(cycle, 4, accepted=3, figures=VARIED)
+    await advanced(cycle)
+    assert live_versions(cycle) == [1, 2, 1]
+    return cycle, await cycle.save_checkpoint(200, shards=[shard]), late
+
+
+def _rejected(deps: Deps, evaluation_id: str) -> tuple[str, ...]:
+    """Return the reasons of a verdict that was told, is a REJECT and can be decided again from its record."""
+    told = deps.state.verdicts[evaluation_id]
+    inputs, verdict = deps.evidence.stored(evaluation_id)
+    assert inputs is not None
+    again = replayed(Stored(inputs=inputs, verdict=verdict, told=told.verdict_sha256, ledger=deps.ledger.entries))
+    assert (told.decision, again.decision, again.faults) == ("REJECT", "REJECT", ())
+    return told.reasons
 
 
 async def test_first_batches_as_good_as_the_old_ones_stay_whatever_comes_later(tmp_path: Path) -> None:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
+from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from jupiter import keys
-from jupiter.controller.collection import StoredCheckpoint, base_collectable, collectable
+from jupiter.controller.collection import StoredCheckpoint, base_collectable, collectable, delete
 from jupiter.controller.conductor import Conductor
+from jupiter.controller.flips import Request, flip_to_checkpoint
+from jupiter.errors import Rejected
 from jupiter.manifests import read
 from jupiter.records import digest_of
 from tests.unit.controller.cases import BENCHMARK, DOMAIN, equal, first_entry, items
-from tests.unit.controller.cycle import Cycle, Killed, Mortal
+from tests.unit.controller.cycle import Cycle, Killed, MeddledBlobs, Mortal
 from tests.unit.controller.test_promotion import advanced, live_versions, registered, seen_through
 
 OPENING = {"evaluation_id": digest_of("e"), "benchmark_digest": BENCHMARK, "opening": 1}
@@ -75,6 +79,28 @@ async def test_a_killed_collection_is_finished_by_the_next(tmp_path: Path) -> No
                 assert all(cycle.blobs.stat(ref.key) for ref in read(cycle.blobs, info.key).manifest.files)
         for entry in cycle.ledger():
             assert all(cycle.blobs.stat(ref.key) for ref in read(cycle.blobs, entry.manifest_key).manifest.files)
+
+
+@pytest.mark.parametrize("moment", ["the version is created", "the ledger is written"])
+async def test_a_checkpoint_that_is_collected_while_it_is_promoted_by_force(tmp_path: Path, moment: str) -> None:
+    """Another controller collects: until the version is created it finds no use of the files, from then on it does."""
+    cycle = await registered(tmp_path)
+    saved = await cycle.save_checkpoint(100)
+    spare = StoredCheckpoint(checkpoint_id=saved.checkpoint_id, run=saved.run, step=saved.step, evaluation="judged")
+    created = moment == "the ledger is written"
+    blobs: Any = MeddledBlobs(
+        cycle.blobs,
+        call="create",
+        key=keys.ledger_key(DOMAIN, 2) if created else keys.manifest_key(keys.generator_prefix(DOMAIN, 2)),
+        meddle=lambda: delete(cycle.blobs, DOMAIN, [spare]),
+    )
+    request = Request(actor="ada", reason="by hand", action="promoted", expected_version=1)
+    named = {"manifest_key": saved.manifest_key, "manifest_sha256": saved.manifest_sha256}
+    with nullcontext() if created else pytest.raises(Rejected, match="no longer stored"):
+        flip_to_checkpoint(blobs, DOMAIN, request, checkpoint_id=saved.checkpoint_id, **named)
+    assert live_versions(cycle) == ([1, 2] if created else [1])
+    for entry in cycle.ledger():
+        assert all(cycle.blobs.stat(ref.key) for ref in read(cycle.blobs, entry.manifest_key).manifest.files)
 
 
 async def _judged(directory: Path, life: Mortal) -> Cycle:

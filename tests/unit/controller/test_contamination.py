@@ -14,6 +14,7 @@ from jupiter.contamination import ShardCount, keep_count
 from jupiter.controller.evidence import Inputs
 from jupiter.controller.flips import Request, flip_to_version
 from jupiter.events import CheckpointSaved, ShardCurated
+from jupiter.ledger import openings
 from jupiter.records import digest_of
 from tests.unit.controller.cases import BENCHMARK
 from tests.unit.controller.cycle import Cycle
@@ -144,28 +145,27 @@ async def shards_of_two_versions(cycle: Cycle) -> tuple[ShardCurated, ShardCurat
 
 
 @pytest.mark.parametrize("rewind", [True, False])
-async def test_a_candidate_of_the_run_before_a_rewind_is_refused_when_its_verdict_comes(
-    tmp_path: Path, *, rewind: bool
-) -> None:
-    """Without the rewind somebody chose to go on from those weights: then the gate's word counts."""
+async def test_a_candidate_of_the_run_before_a_rewind_is_rejected(tmp_path: Path, *, rewind: bool) -> None:
+    """Without the rewind somebody chose to go on from those weights: then they are judged as any other."""
     cycle = await registered(tmp_path)
     old, bad = await shards_of_two_versions(cycle)
     dirty = await checkpoint(cycle, 20, [old, bad])
     request = Request(actor="a person", reason="bad", action="rolled_back", quarantine=True, rewind=rewind)
     flip_to_version(cycle.blobs, cycle.name, request, version=1)
     await advanced(cycle)
+    spent = openings(cycle.ledger())
     report = await cycle.evaluate(dirty)
-    deps = await seen_through(cycle, report)
-    stands = deps.evidence.verdict(report.evaluation_id)
-    assert stands is not None
-    assert stands[0].decision == "PROMOTE"
-    refusal = deps.evidence.refusal(report.evaluation_id)
     if not rewind:
-        assert refusal is None
+        deps = await seen_through(cycle, report)
+        assert deps.state.verdicts[report.evaluation_id].decision == "PROMOTE"
+        assert deps.evidence.refusal(report.evaluation_id) is None
         assert live_versions(cycle) == [1, 2, 1, 3]
         return
-    assert refusal is not None
-    assert "step 20 of run1 was trained on 1 shards of version 2" in refusal.reason
+    deps = await advanced(cycle)
+    told = deps.state.verdicts[report.evaluation_id]
+    assert told.decision == "REJECT"
+    assert "step 20 of run1 was trained on 1 shards of version 2" in told.reasons[0]
+    assert openings(cycle.ledger()) == spent
     assert live_versions(cycle) == [1, 2, 1]
     clean = await checkpoint(cycle, 30, [old])
     await seen_through(cycle, await cycle.evaluate(clean))

@@ -25,7 +25,7 @@ from jupiter.records import Sample, canonical_json, digest_of
 from jupiter.sample_files import write_json_lines, write_parquet
 from jupiter.service import running
 from tests.unit.controller.cases import DOMAIN, equal, items
-from tests.unit.controller.cycle import Cycle, eventually
+from tests.unit.controller.cycle import Cycle, eventually, registered
 
 
 @asynccontextmanager
@@ -39,11 +39,6 @@ async def serving(cycle: Cycle) -> AsyncIterator[httpx.AsyncClient]:
         httpx.AsyncClient(transport=transport, base_url="http://controller") as client,
     ):
         yield client
-
-
-async def registered(cycle: Cycle) -> None:
-    await cycle.import_base()
-    await eventually(cycle.ledger)
 
 
 async def body(client: httpx.AsyncClient, path: str, **parameters: Any) -> Any:
@@ -166,7 +161,16 @@ async def test_an_open_alarm_is_shown_and_pauses_promotion_by_hand(tmp_path: Pat
         paused = await client.post("/v1/promote", json=asked)
         assert paused.status_code == 422
         assert line in paused.json()["error"]["message"]
-        forced = await client.post("/v1/promote", json={**asked, "force": True})
+        forced = await client.post("/v1/promote", json={**asked, "force": True}, headers={"Idempotency-Key": "k1"})
+        assert forced.json()["version"] == 2
+        again = await client.post("/v1/promote", json=asked, headers={"Idempotency-Key": "k1"})
+        assert again.json() == forced.json()
+        await client.post("/v1/rollback", json={"expected_version": 2})
+        by_version = {"version": 2, "expected_version": 1}
+        paused = await client.post("/v1/promote", json=by_version)
+        assert paused.status_code == 422
+        assert line in paused.json()["error"]["message"]
+        forced = await client.post("/v1/promote", json={**by_version, "force": True})
         assert forced.json()["version"] == 2
 
 
@@ -216,6 +220,20 @@ async def test_promote_and_rollback_by_hand(tmp_path: Path) -> None:
             .event_id
             for entry in flips(cycle.ledger())
         ]
+        for refused, said in (
+            (
+                await client.post("/v1/rollback", json={"version": 2, "expected_version": 1}),
+                "promote version 2 instead",
+            ),
+            (await client.post("/v1/promote", json=asked), "promoted before, as version 2"),
+        ):
+            assert refused.status_code == 422
+            assert said in refused.json()["error"]["message"]
+        another = await client.post(
+            "/v1/promote", json={"version": 1, "expected_version": 1}, headers={"Idempotency-Key": "k1"}
+        )
+        assert another.status_code == 409
+        assert "used for another flip" in another.json()["error"]["message"]
         forward = await client.post("/v1/promote", json={"version": 2, "expected_version": 1})
         assert forward.json()["version"] == 2
         versions = await body(client, "/v1/versions")

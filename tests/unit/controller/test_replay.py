@@ -55,6 +55,13 @@ async def test_the_record_gives_the_same_verdict_bit_for_bit(record: Path, capsy
         )
 
 
+def test_inputs_without_what_came_later_keep_their_bytes(record: Path) -> None:
+    """An older controller reads them, for it refuses fields that it does not know."""
+    stored = (record / "inputs.json").read_bytes()
+    assert "withdrawn" not in json.loads(stored)["history"]
+    assert canonical_json(Inputs.model_validate_json(stored)) == stored
+
+
 @dataclass(frozen=True)
 class Settled:
     """An evaluation that was held, and the controller that it stands at."""

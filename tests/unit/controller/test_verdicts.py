@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import random
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -20,6 +24,7 @@ from jupiter.controller.flips import Request, flip_to_checkpoint
 from jupiter.controller.gate import decide
 from jupiter.controller.gate.verdict import Decision, Outcome
 from jupiter.controller.projection import Projection
+from jupiter.controller.verdicts import Verdicts
 from jupiter.controller.wiring import application
 from jupiter.events import (
     ConfirmationRequested,
@@ -34,7 +39,7 @@ from jupiter.ledger import openings
 from jupiter.records import canonical_json, digest_of
 from jupiter.reports import Dimension, ItemResult
 from tests.unit.controller.cases import BENCHMARK, DOMAIN, items
-from tests.unit.controller.cycle import Cycle
+from tests.unit.controller.cycle import WAIT_S, Cycle, Killed, MeddledBlobs, Mortal
 from tests.unit.controller.test_promotion import advanced, live_versions, registered, seen_through
 
 
@@ -210,6 +215,56 @@ async def test_one_evaluation_at_a_time_is_confirmed_and_of_the_queue_only_the_n
         (first.evaluation_id, 1),
         (third.evaluation_id, 2),
     ]
+
+
+async def test_what_another_controller_settled_as_overtaken_is_not_opened(tmp_path: Path) -> None:
+    """While one controller asks the gate about the first, another sees a second one too, settles the first and dies."""
+    cycle = await registered(tmp_path)
+    first = await cycle.evaluate(await cycle.save_checkpoint(100))
+    newer = []
+
+    async def other() -> None:
+        newer.append(await cycle.evaluate(await cycle.save_checkpoint(200)))
+        doomed = (await cycle.parts(cycle.runtime(Mortal(1)))).deps
+        with suppress(Killed):
+            await Verdicts(doomed).advance()  # the inputs are its last write
+
+    await advanced(meddled(tmp_path, cycle, key="report.json", other=other))
+    assert openings(cycle.ledger()) == ()
+    deps = await advanced(cycle)
+    assert decided(deps, first.evaluation_id) == ("HOLD", {"sealed half": "hold"})
+    assert [entry.evaluation_id for entry in openings(cycle.ledger())] == [newer[0].evaluation_id]
+
+
+async def test_what_another_controller_opened_is_not_settled_as_overtaken(tmp_path: Path) -> None:
+    """While one controller asks the gate about both, another, which knows the first alone, opens it."""
+    cycle = await registered(tmp_path)
+    first = await cycle.evaluate(await cycle.save_checkpoint(100))
+    behind = (await cycle.parts(cycle.runtime())).deps
+    second = await cycle.evaluate(await cycle.save_checkpoint(200))
+    stored = [info.key for info in cycle.blobs.list(f"{keys.evaluation_prefix(DOMAIN, second.evaluation_id)}/")]
+    report = next(key for key in stored if key.endswith("report.json"))
+
+    async def other() -> None:
+        await Verdicts(behind).advance()
+
+    await advanced(meddled(tmp_path, cycle, key=report, other=other))
+    deps = await advanced(cycle)
+    assert await cycle.events("verdicts") == []
+    assert [entry.evaluation_id for entry in openings(cycle.ledger())] == [first.evaluation_id]
+    assert deps.stages[first.evaluation_id].name == "confirmation"
+    assert deps.stages[second.evaluation_id].name == "queued"
+
+
+def meddled(directory: Path, cycle: Cycle, *, key: str, other: Callable[[], Coroutine[Any, Any, None]]) -> Cycle:
+    """The same servers, seen by a controller whom another one forestalls before it reads that object."""
+    loop = asyncio.get_running_loop()
+
+    def meddle() -> None:
+        asyncio.run_coroutine_threadsafe(other(), loop).result(WAIT_S)
+
+    blobs: Any = MeddledBlobs(cycle.blobs, call="get", key=key, meddle=meddle)
+    return Cycle(directory, bus=cycle.bus, blobs=blobs)
 
 
 async def test_an_evaluation_that_a_flip_overtook_is_invalid(tmp_path: Path) -> None:

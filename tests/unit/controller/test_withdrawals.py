@@ -23,8 +23,8 @@ from jupiter.records import Sample, digest_of
 from jupiter.sample_files import write_parquet
 from jupiter.withdrawals import Omission, Withdrawn
 from tests.unit.controller.cases import BENCHMARK
-from tests.unit.controller.cycle import Cycle
-from tests.unit.controller.test_controller_api import body, registered, serving
+from tests.unit.controller.cycle import Cycle, registered
+from tests.unit.controller.test_controller_api import body, serving
 
 WAIT_S_MAX = 20.0
 DOCUMENT = digest_of("document", 0)

@@ -18,7 +18,7 @@ from jupiter.config.sections import DiversitySection
 from jupiter.controller.diversity import SHARDS_MIN, Figure, compare, measured
 from jupiter.events import ShardCurated
 from jupiter.ledger import LedgerEntry
-from jupiter.records import Record
+from jupiter.records import SharedRecord
 
 __all__ = ["Acceptance", "Failure", "failure_of"]
 
@@ -26,7 +26,7 @@ CERTAIN_SD = 1.645
 """One-sided 95 %."""
 
 
-class Acceptance(Record):
+class Acceptance(SharedRecord):
     """What the curator accepted of one version's shards."""
 
     accepted: int
@@ -37,7 +37,7 @@ class Acceptance(Record):
     """The larger of the binomial one and the one between shards: documents of a batch cluster."""
 
 
-class Failure(Record):
+class Failure(SharedRecord):
     """Why a promoted version must go: the evidence of the rollback."""
 
     reason: str

@@ -16,6 +16,7 @@ from jupiter import crashpoints
 from jupiter.bus import DeadLetter
 from jupiter.bus.codec import decode
 from jupiter.controller.deps import Deps
+from jupiter.controller.evidence import Newer
 from jupiter.controller.gate import Check, Verdict
 from jupiter.controller.renewals import refusal_of
 from jupiter.errors import Rejected
@@ -46,11 +47,10 @@ class Burials:
 
     def __init__(self, deps: Deps) -> None:
         self._deps = deps
-        self._seen = 0
 
     async def give_up(self) -> None:
         """Void what was buried since the last look."""
-        for letter in await self._deps.bus.dead_letters(after=self._seen, limit=LETTERS_MAX):
+        for letter in await self._deps.bus.dead_letters(after=self._deps.letters_seen, limit=LETTERS_MAX):
             event = self._buried(letter)
             reason = f"dead letter {letter.sequence} of the {letter.service}: {letter.reason}"
             if isinstance(event, (GenerationRequested, BatchGenerated)):
@@ -63,7 +63,7 @@ class Burials:
                 await self._deps.bus.publish(refusal_of(event, reason))
             elif isinstance(event, CheckpointSaved):
                 await self._not_evaluated(event, letter, reason)
-            self._seen = letter.sequence
+            self._deps.letters_seen = letter.sequence
 
     def _buried(self, letter: DeadLetter) -> Event | None:
         try:
@@ -103,8 +103,11 @@ class Burials:
             ledger_sequence=live.sequence if live else 0,
             look=0,
         )
-        await asyncio.to_thread(deps.evidence.store, verdict)
-        told = await asyncio.to_thread(deps.evidence.announcement, evaluation_id)
+        try:
+            stands = await asyncio.to_thread(deps.evidence.store, verdict)
+        except Newer:
+            return  # the newer controller tells it
+        told = await asyncio.to_thread(deps.evidence.announcement, stands)
         await deps.bus.publish(told)
         crashpoints.reached("event")
         deps.state.apply(told)

@@ -79,7 +79,8 @@ def delete(blobs: Blobs, domain: str, checkpoints: Sequence[StoredCheckpoint]) -
     """Delete the checkpoints and return the bytes freed; killed anywhere, the next call goes on.
 
     After its manifest is gone nobody begins to read a checkpoint. What is in use is asked only then, so a version
-    created meanwhile keeps its files. Raises NotFound when another collector works at the same time: try later.
+    created meanwhile keeps its files; who creates one later finds the manifest gone (`flips`). Raises NotFound when
+    another collector works at the same time: try later.
     """
     prefixes = [keys.checkpoint_prefix(domain, checkpoint.run, checkpoint.step) for checkpoint in checkpoints]
     left = [prefix for prefix in prefixes if next(iter(blobs.list(f"{prefix}/")), None) is not None]

@@ -15,6 +15,7 @@ from contextlib import suppress
 
 from jupiter import keys
 from jupiter.controller import collection
+from jupiter.controller.accounting import account
 from jupiter.controller.alarms import Alarms
 from jupiter.controller.burials import Burials
 from jupiter.controller.collection import StoredCheckpoint
@@ -111,7 +112,7 @@ class Conductor:
             total=len(deps.state.requests) - len(deps.state.voided),
             unit="shards",
             generator_version=live.version if live else None,
-            lost=deps.state.accounting().lost,
+            lost=(await account(deps)).lost,
         )
 
     async def collect_once(self) -> None:

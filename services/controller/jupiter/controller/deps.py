@@ -51,6 +51,8 @@ class Deps:
     """evaluation_id -> what the unsettled evaluation waited for when it was looked at last."""
     diversity: tuple[Figure, ...] = ()
     """The figures of the newest shards beside those of the first, when the breaker looked last."""
+    letters_seen: int = 0
+    """The newest dead letter that was looked at: requests and batches in those up to it are voided."""
     given_up: dict[tuple[str, Literal["confirmation", "shadow"]], str] = field(default_factory=dict)
     """(evaluation_id, what was asked for) -> why no answer will come: the request lies in the dead letters."""
 

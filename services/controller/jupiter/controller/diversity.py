@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 from jupiter.config.sections import DiversitySection
 from jupiter.events import ShardCurated
-from jupiter.records import Record
+from jupiter.records import SharedRecord
 
 __all__ = ["SHARDS_MIN", "Figure", "compare", "measured"]
 
@@ -43,7 +43,7 @@ DIGITS = 6
 """Of a figure, and the least bound: where nothing ever differed, rounding is no alarm."""
 
 
-class Figure(Record):
+class Figure(SharedRecord):
     """One figure of a window of shards, beside that of the reference."""
 
     name: str

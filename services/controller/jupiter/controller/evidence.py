@@ -11,15 +11,17 @@ Synchronous; call through `asyncio.to_thread`.
 from __future__ import annotations
 
 import hashlib
+import logging
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Literal, TypeVar
 
 from pydantic import ValidationError
 
 from jupiter import crashpoints, keys, manifests
 from jupiter.blobs import Blobs
+from jupiter.bus.codec import first_errors
 from jupiter.config.sections import SelfImprovementSection
 from jupiter.controller.gate import History, Look, Verdict, decide
 from jupiter.errors import IntegrityError, NotFound, Rejected
@@ -33,13 +35,17 @@ from jupiter.events import (
     VerdictReached,
 )
 from jupiter.ledger import LedgerEntry, verify
-from jupiter.records import Record, canonical_json
+from jupiter.records import Record, SharedRecord, canonical_json
 from jupiter.reports import Confirmation, EvaluationReport, Shadow
 
-__all__ = ["Evidence", "Inputs", "LedgerView", "Refusal"]
+__all__ = ["Evidence", "Inputs", "LedgerView", "Newer", "Refusal"]
+
+log = logging.getLogger(__name__)
 
 REPORT_NAME = "report.json"
 CONFIRMATION_NAME = "confirmation.json"
+REASON_CHARS_MAX = 1_000
+"""Of a fault, and of a reason in an event, which has a limit."""
 
 R = TypeVar("R", bound=Record)
 
@@ -54,7 +60,11 @@ class Inputs(Record):
     config: SelfImprovementSection
 
 
-class Refusal(Record):
+class Newer(Rejected):
+    """A newer controller stored it, and this one cannot know what it means: it is left to the newer one."""
+
+
+class Refusal(SharedRecord):
     """Why a PROMOTE verdict could not be carried out: stored as `refusal.json`, so it is not tried for ever."""
 
     evaluation_id: str
@@ -69,6 +79,8 @@ class Evidence:
         self._blobs, self._domain = blobs, domain
         self._verdicts: dict[str, tuple[Verdict, str]] = {}
         self._refusals: dict[str, Refusal] = {}
+        self._complained: set[tuple[str, str]] = set()
+        """(evaluation_id, file) of what could not be read: each is logged once."""
 
     def report(self, event: EvaluationCompleted) -> EvaluationReport:
         """Return the report that the event names. Raises Rejected when it is not the one, or not readable."""
@@ -126,37 +138,59 @@ class Evidence:
         return kind.model_validate_json(manifests.download_bytes(self._blobs, manifest.file(name)))
 
     def verdict(self, evaluation_id: str) -> tuple[Verdict, str] | None:
-        """Return the stored verdict and its sha256, or None when the gate has not decided."""
+        """Return the stored verdict and its sha256, or None when the gate has not decided.
+
+        Raises Rejected when it is damaged, Newer when this release cannot read it.
+        """
         if evaluation_id not in self._verdicts:
-            try:
-                data = self._blobs.get(keys.verdict_key(self._domain, evaluation_id))
-            except NotFound:
+            found = self._own(evaluation_id, "verdict.json", Verdict)
+            if found is None:
                 return None
-            self._verdicts[evaluation_id] = Verdict.model_validate_json(data), hashlib.sha256(data).hexdigest()
+            self._verdicts[evaluation_id] = found
         return self._verdicts[evaluation_id]
 
     def inputs(self, evaluation_id: str) -> Inputs | None:
-        """Return the inputs that stand, or None when nothing was settled. Raises Rejected when they are damaged."""
+        """Return the inputs that stand, or None when nothing was settled.
+
+        Raises Rejected when they are damaged, Newer when they hold what this release does not know.
+        """
         stands = self._inputs(evaluation_id)
         return stands[0] if stands else None
 
     def _inputs(self, evaluation_id: str) -> tuple[Inputs, str] | None:
         """Return the inputs that stand and their sha256."""
+        return self._own(evaluation_id, "inputs.json", Inputs)
+
+    def _own(self, evaluation_id: str, name: str, kind: type[R]) -> tuple[R, str] | None:
+        """Return what a controller stored, and its sha256. Raises Rejected when it is damaged, or Newer."""
         try:
-            data = self._blobs.get(self._inputs_key(evaluation_id))
+            data = self._blobs.get(self._key(evaluation_id, name))
         except NotFound:
             return None
-        with _told("inputs.json", evaluation_id):
-            return Inputs.model_validate_json(data), hashlib.sha256(data).hexdigest()
+        try:
+            return kind.model_validate_json(data), hashlib.sha256(data).hexdigest()
+        except ValidationError as error:
+            unreadable = _unreadable(name, evaluation_id, error)
+            if (evaluation_id, name) not in self._complained:
+                self._complained.add((evaluation_id, name))
+                log.warning("%s", unreadable)
+            raise unreadable from error
+
+    def has_begun(self, evaluation_id: str) -> bool:
+        """Return whether some controller has begun to settle the evaluation: inputs or a verdict stand."""
+        stand = (self._key(evaluation_id, "inputs.json"), keys.verdict_key(self._domain, evaluation_id))
+        return any(self._blobs.stat(key) is not None for key in stand)
 
     def settle(self, inputs: Inputs) -> Verdict:
         """Store inputs and verdict if there are none yet, and return the verdict that stands.
 
         Two controllers may come with different inputs (one has seen an alarm that the other has not): whose inputs were
         created first decides, and the verdict is always made from those, and names their digest.
+
+        Raises Newer when a newer controller created those.
         """
         evaluation_id = inputs.report.evaluation_id
-        self._blobs.create(self._inputs_key(evaluation_id), canonical_json(inputs))
+        self._blobs.create(self._key(evaluation_id, "inputs.json"), canonical_json(inputs))
         crashpoints.reached("blobs")
         stands = self._inputs(evaluation_id)
         assert stands is not None, "just created"  # noqa: S101 — our own mistake, not a user's
@@ -165,10 +199,15 @@ class Evidence:
         return self.store(verdict.model_copy(update={"inputs_sha256": digest}))
 
     def store(self, verdict: Verdict) -> Verdict:
-        """Store the verdict if there is none yet, and return the one that stands."""
+        """Store the verdict if there is none yet, and return the one that stands, or this one where that is damaged."""
         self._blobs.create(keys.verdict_key(self._domain, verdict.evaluation_id), canonical_json(verdict))
         crashpoints.reached("manifest")
-        stands = self.verdict(verdict.evaluation_id)
+        try:
+            stands = self.verdict(verdict.evaluation_id)
+        except Newer:
+            raise
+        except Rejected:
+            return verdict
         assert stands is not None, "just created"  # noqa: S101 — our own mistake, not a user's
         return stands[0]
 
@@ -179,7 +218,7 @@ class Evidence:
         """
         verdict = self._blobs.get(keys.verdict_key(self._domain, evaluation_id))
         try:
-            return self._blobs.get(self._inputs_key(evaluation_id)), verdict
+            return self._blobs.get(self._key(evaluation_id, "inputs.json")), verdict
         except NotFound:
             return None, verdict
 
@@ -190,60 +229,61 @@ class Evidence:
         data = self._blobs.get(key)
         return data, hashlib.sha256(data).hexdigest()
 
-    def announcement(self, evaluation_id: str) -> VerdictReached:
-        """Return the event that tells of the stored verdict."""
-        stands = self.verdict(evaluation_id)
-        assert stands is not None, "only what is stored is told"  # noqa: S101 — our own mistake, not a user's
-        verdict, digest = stands
+    def announcement(self, verdict: Verdict) -> VerdictReached:
+        """Return the event that tells of the verdict, which is stored with its whole reasons."""
+        key = keys.verdict_key(self._domain, verdict.evaluation_id)
         return VerdictReached(
             domain=self._domain,
             evaluation_id=verdict.evaluation_id,
             decision=verdict.decision,
-            reasons=verdict.reasons,
-            verdict_key=keys.verdict_key(self._domain, verdict.evaluation_id),
-            verdict_sha256=digest,
+            reasons=tuple(reason[:REASON_CHARS_MAX] for reason in verdict.reasons),
+            verdict_key=key,
+            verdict_sha256=hashlib.sha256(self._blobs.get(key)).hexdigest(),
             checkpoint_id=verdict.checkpoint_id,
         )
 
     def history(
         self, ledger: tuple[LedgerEntry, ...], evaluation_ids: tuple[str, ...], *, alarms: tuple[str, ...] = ()
     ) -> History:
-        """Return ledger, looks and open alarms; `evaluation_ids` in the order their verdicts were reached."""
+        """Return ledger, looks and open alarms; `evaluation_ids` in the order their verdicts were reached.
+
+        A look whose verdict cannot be read is left out: looks are counted for people, the error is spent by the ledger.
+        """
         looks = []
         for evaluation_id in evaluation_ids:
-            stands = self.verdict(evaluation_id)
-            if stands:
-                verdict = stands[0]
-                looks.append(
-                    Look(
-                        evaluation_id=evaluation_id,
-                        generator_version=verdict.generator_version,
-                        benchmark_digest=verdict.benchmark_digest,
-                        decision=verdict.decision,
-                        p_value=verdict.p_value,
-                    )
-                )
+            with suppress(Rejected):
+                stands = self.verdict(evaluation_id)
+                looks += [_look(stands[0])] if stands else []
         return History(ledger=ledger, looks=tuple(looks), alarms=alarms)
 
     def refuse(self, refusal: Refusal) -> None:
         """Record that a promotion cannot be carried out; the first reason stands."""
-        self._blobs.create(self._refusal_key(refusal.evaluation_id), canonical_json(refusal))
+        self._blobs.create(self._key(refusal.evaluation_id, "refusal.json"), canonical_json(refusal))
 
     def refusal(self, evaluation_id: str) -> Refusal | None:
-        """Return why the promotion was refused, or None."""
+        """Return why the promotion was refused, or None. What cannot be read refuses all the same."""
         if evaluation_id not in self._refusals:
             try:
-                data = self._blobs.get(self._refusal_key(evaluation_id))
-            except NotFound:
+                found = self._own(evaluation_id, "refusal.json", Refusal)
+            except Rejected as error:
+                return Refusal(evaluation_id=evaluation_id, reason=f"it was refused before, but {error}", time="")
+            if found is None:
                 return None
-            self._refusals[evaluation_id] = Refusal.model_validate_json(data)
+            self._refusals[evaluation_id] = found[0]
         return self._refusals[evaluation_id]
 
-    def _refusal_key(self, evaluation_id: str) -> str:
-        return f"{keys.evaluation_prefix(self._domain, evaluation_id)}/refusal.json"
+    def _key(self, evaluation_id: str, name: str) -> str:
+        return f"{keys.evaluation_prefix(self._domain, evaluation_id)}/{name}"
 
-    def _inputs_key(self, evaluation_id: str) -> str:
-        return f"{keys.evaluation_prefix(self._domain, evaluation_id)}/inputs.json"
+
+def _look(verdict: Verdict) -> Look:
+    return Look(
+        evaluation_id=verdict.evaluation_id,
+        generator_version=verdict.generator_version,
+        benchmark_digest=verdict.benchmark_digest,
+        decision=verdict.decision,
+        p_value=verdict.p_value,
+    )
 
 
 @contextmanager
@@ -251,8 +291,24 @@ def _told(what: str, evaluation_id: str) -> Iterator[None]:
     """Every fault of a piece of evidence is one refusal of it, which names it."""
     try:
         yield
-    except (NotFound, IntegrityError, KeyError, ValidationError, ValueError) as error:
-        raise Rejected(f"evaluation {evaluation_id[:12]} has no {what} that may be believed: {error}") from error
+    except ValidationError as error:
+        raise _not_believed(what, evaluation_id, first_errors(error)) from error
+    except (NotFound, IntegrityError, KeyError, ValueError) as error:
+        raise _not_believed(what, evaluation_id, str(error)) from error
+
+
+def _not_believed(what: str, evaluation_id: str, fault: str) -> Rejected:
+    return Rejected(f"evaluation {evaluation_id[:12]} has no {what} that may be believed: {fault[:REASON_CHARS_MAX]}")
+
+
+def _unreadable(what: str, evaluation_id: str, error: ValidationError) -> Rejected:
+    """Tell what a newer release wrote, which is sound but for what is unknown here, from what is damaged."""
+    found, fault = error.errors(include_input=False), first_errors(error)[:REASON_CHARS_MAX]
+    of_another_version = any(item["loc"][-1:] == ("schema_version",) for item in found)
+    if of_another_version or all(item["type"] == "extra_forbidden" for item in found):
+        name = f"{what} of evaluation {evaluation_id[:12]}"
+        return Newer(f"{name} is of a newer controller, and is left to that one: {fault}; upgrade this one too")
+    return _not_believed(what, evaluation_id, fault)
 
 
 def _same(*claims: tuple[str, object, object]) -> None:

@@ -34,7 +34,9 @@ from jupiter.records import Record, canonical_json
 
 __all__ = [
     "Request",
+    "already",
     "announcement_of",
+    "expect_live",
     "flip_to_checkpoint",
     "flip_to_version",
     "open_sealed_half",
@@ -81,16 +83,15 @@ def flip_to_checkpoint(
     Raises Conflict when another version is live than was expected, Rejected when the checkpoint is not whole.
     """
     entries = read_ledger(blobs, domain)
-    done = _already(entries, request)
+    done = already(entries, request, checkpoint_id=checkpoint_id)
     if done:
         return done
-    _expect(entries, request)
-    try:
-        checkpoint = manifests.read(blobs, manifest_key, sha256=manifest_sha256)
-    except NotFound as error:
-        raise Rejected(f"checkpoint {checkpoint_id[:12]} is no longer stored: {error}") from error
+    expect_live(entries, request)
+    checkpoint = _stored(blobs, checkpoint_id, manifest_key, manifest_sha256)
     verify_files(blobs, checkpoint)
     version, committed = _next_version(blobs, domain, entries, checkpoint, checkpoint_id)
+    # A collector deletes the manifest, then asks what is in use: where it still stands, the version will be found.
+    _stored(blobs, checkpoint_id, manifest_key, manifest_sha256)
     return _append(blobs, domain, entries, request, version=version, manifest=committed, checkpoint_id=checkpoint_id)
 
 
@@ -100,10 +101,10 @@ def flip_to_version(blobs: Blobs, domain: str, request: Request, *, version: int
     Raises NotFound for a version the ledger does not know, Conflict when it is live already or another was expected.
     """
     entries = read_ledger(blobs, domain)
-    done = _already(entries, request)
+    done = already(entries, request, version=version)
     if done:
         return done
-    live = _expect(entries, request)
+    live = expect_live(entries, request)
     target = previous_live(entries) if version is None else entry_of_version(entries, version)
     if target is None:
         known = sorted({entry.version for entry in flips(entries)})
@@ -170,11 +171,24 @@ def verify_files(blobs: Blobs, committed: Committed) -> None:
         raise Rejected(f"{committed.key} names files that are not stored: {missing or 'it names none'}")
 
 
-def _already(entries: Sequence[LedgerEntry], request: Request) -> LedgerEntry | None:
-    """Return the entry that this very request wrote before, if any."""
+def _stored(blobs: Blobs, checkpoint_id: str, manifest_key: str, manifest_sha256: str) -> Committed:
+    try:
+        return manifests.read(blobs, manifest_key, sha256=manifest_sha256)
+    except NotFound as error:
+        raise Rejected(f"checkpoint {checkpoint_id[:12]} is no longer stored: {error}") from error
+
+
+def already(
+    entries: Sequence[LedgerEntry], request: Request, *, version: int | None = None, checkpoint_id: str | None = None
+) -> LedgerEntry | None:
+    """Return the entry that this very request wrote before, if any; a target that is None may be whatever it was.
+
+    Raises Conflict where its key has led to another flip.
+    """
     for entry in flips(entries):
         if request.idempotency_key is not None and entry.idempotency_key == request.idempotency_key:
-            if entry.action != request.action:
+            same = version in (None, entry.version) and checkpoint_id in (None, entry.checkpoint_id)
+            if entry.action != request.action or not same:
                 key, number = request.idempotency_key, entry.sequence
                 raise Conflict(f"Idempotency-Key {key} was used for another flip: ledger entry {number}")
             return entry
@@ -184,7 +198,8 @@ def _already(entries: Sequence[LedgerEntry], request: Request) -> LedgerEntry | 
     return None
 
 
-def _expect(entries: Sequence[LedgerEntry], request: Request) -> LedgerEntry:
+def expect_live(entries: Sequence[LedgerEntry], request: Request) -> LedgerEntry:
+    """Return the live entry. Raises Conflict where none is, or another one than the request expects."""
     live = current(entries)
     if live is None:
         raise Conflict("no generator is registered yet: wait until the base model is imported")

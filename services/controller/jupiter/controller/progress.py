@@ -67,7 +67,7 @@ def status_view(
         waits_for=waits_for,
         accounting=accounting,
         documents_training=len(state.training_documents()),
-        documents_held_out=len(state.documents) - len(state.training_documents()),
+        documents_held_out=len(state.held_out_documents()),
         samples_generated=sum(batch.samples for batch in state.batches.values()),
         samples_accepted=sum(shard.accepted for shard in state.shards.values()),
         tokens=sum(shard.tokens for shard in state.shards.values()),
@@ -199,13 +199,13 @@ def _served_by(state: Projection, version: int) -> tuple[str, ...]:
 
 
 def _stages(state: Projection) -> tuple[StageView, ...]:
-    training = len(state.training_documents())
+    training, held_out = len(state.training_documents()), len(state.held_out_documents())
     benchmark = state.benchmark
     first = [
         StageView(
             name="documents",
             state="accepted" if state.documents else "waiting",
-            detail=f"{training} to train on, {len(state.documents) - training} held out",
+            detail=f"{training} to train on, {held_out} held out",
             done=len(state.documents),
             unit="documents",
         ),
@@ -248,11 +248,9 @@ def _service_stage(name: str, statuses: Sequence[ServiceStatus]) -> StageView:
 def _next_evaluation(state: Projection, every: int) -> NextEvaluation | None:
     """The next multiple of `eval_every_steps`; None before the trainer has said anything."""
     statuses = state.statuses_of("trainer")
-    saved = max((checkpoint.step for checkpoint in state.checkpoints.values()), default=0)
-    if not statuses and not saved:
+    step = state.trained_step()
+    if not statuses and not step:
         return None
-    said = statuses[0].figures.get("step") if statuses else None
-    step = max(saved, said if isinstance(said, int) else 0)
     rate = statuses[0].rate_per_s if statuses and statuses[0].unit == "steps" else None
     target = (step // every + 1) * every
     return NextEvaluation(step=target, current_step=step, eta_s=_eta_s(step, target, rate))

@@ -8,7 +8,7 @@ Applying an event twice changes nothing, and the order between channels does not
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -123,11 +123,20 @@ class Projection:
     """instance -> version that it attested last; a failed load leaves it with the one before."""
     statuses: dict[str, ServiceStatus] = field(default_factory=dict)
     """`service/instance` -> newest status."""
+    request_places: dict[int, str] = field(default_factory=dict)
+    """Sequence in its stream -> request_id. What was replayed from the dead letters has two, as in the next one."""
+    batch_places: dict[int, str] = field(default_factory=dict)
+    """Sequence in its stream -> batch_id."""
+    void_places: set[int] = field(default_factory=set)
+    """Sequences of the voids, in the same stream."""
     uses: dict[str, list[int]] = field(default_factory=dict)
     """document_id -> sequences of the requests that asked for it and were not voided."""
 
     def apply(self, event: Event, sequence: int = 0) -> None:
-        """Fold one event in; of another domain, or of a type we do not follow: ignored."""
+        """Fold one event in; of another domain, or of a type we do not follow: ignored.
+
+        `sequence`: in its stream; 0 where it is not known, for the stream brings the same event once more.
+        """
         fold = _FOLDS.get(type(event))
         if fold is not None and event.domain == self.domain:
             fold(self, event, sequence)
@@ -154,11 +163,17 @@ class Projection:
 
         Not the farthest it ever was: a rewind takes it back.
         """
-        said = (status.figures.get("shard_sequence") for status in self.statuses_of("trainer"))
+        return self._trained("shard_sequence", [checkpoint.shard_sequence for checkpoint in self.checkpoints.values()])
+
+    def trained_step(self) -> int:
+        """Return how far the trainer is in its run, found out likewise: another run begins anew."""
+        return self._trained("step", [checkpoint.step for checkpoint in self.checkpoints.values()])
+
+    def _trained(self, figure: str, saved: Sequence[int]) -> int:
+        said = (status.figures.get(figure) for status in self.statuses_of("trainer"))
         newest = next((value for value in said if isinstance(value, int)), None)
         if newest is not None:
             return newest
-        saved = [checkpoint.shard_sequence for checkpoint in self.checkpoints.values()]
         return saved[-1] if saved else 0
 
     def shards_ahead(self) -> int:
@@ -177,6 +192,14 @@ class Projection:
             document
             for document in self.documents.values()
             if document.split == "training" and document.document_id not in self.forgotten
+        ]
+
+    def held_out_documents(self) -> list[DocumentAccepted]:
+        """Return the documents that a benchmark may be made from."""
+        return [
+            document
+            for document in self.documents.values()
+            if document.split == "held_out" and document.document_id not in self.forgotten
         ]
 
     def open_alarm(self) -> DiversityAlarmRaised | None:
@@ -247,7 +270,9 @@ def _base(state: Projection, event: BaseModelImported, _: int) -> None:
     state.base = state.base or event
 
 
-def _request(state: Projection, event: GenerationRequested, _: int) -> None:
+def _request(state: Projection, event: GenerationRequested, sequence: int) -> None:
+    if sequence:
+        state.request_places[sequence] = event.request_id
     if event.request_id in state.requests:
         return
     documents = tuple(item.document_id for item in event.items)
@@ -257,12 +282,16 @@ def _request(state: Projection, event: GenerationRequested, _: int) -> None:
             state.uses.setdefault(document_id, []).append(event.sequence)
 
 
-def _batch(state: Projection, event: BatchGenerated, _: int) -> None:
+def _batch(state: Projection, event: BatchGenerated, sequence: int) -> None:
+    if sequence:
+        state.batch_places[sequence] = event.batch_id
     state.batches.setdefault(event.batch_id, event)
 
 
-def _voided(state: Projection, event: GenerationVoided, _: int) -> None:
+def _voided(state: Projection, event: GenerationVoided, sequence: int) -> None:
     """What was not made counts as not asked for: its documents come first again."""
+    if sequence:
+        state.void_places.add(sequence)
     if event.request_id in state.voided:
         return
     state.voided[event.request_id] = event

@@ -22,7 +22,7 @@ from datetime import UTC, datetime
 from jupiter import crashpoints
 from jupiter.controller import withdrawals
 from jupiter.controller.deps import Deps
-from jupiter.controller.evidence import Refusal
+from jupiter.controller.evidence import Newer, Refusal
 from jupiter.controller.flips import Request, announcement_of, flip_to_checkpoint
 from jupiter.controller.gate import Verdict
 from jupiter.controller.rollback import Rollback
@@ -42,14 +42,21 @@ async def wanted(deps: Deps) -> list[tuple[Verdict, str]]:
 
     One that was reached before the newest flip is no longer: it compared with, or was overtaken by, something else.
     Nor is one of a checkpoint that the trainer was sent back from: what was withdrawn is in its weights. Nor one that
-    is no longer what its event told of.
+    is no longer what its event told of, or not readable.
     """
-    live = current(await asyncio.to_thread(deps.ledger.refresh))
+    ledger = await asyncio.to_thread(deps.ledger.refresh)
+    live, acted_on = current(ledger), {entry.evaluation_id for entry in flips(ledger)}
     found = []
     for evaluation_id, event in deps.state.verdicts.items():
-        if event.decision != "PROMOTE":
+        if event.decision != "PROMOTE" or evaluation_id in acted_on:
             continue
-        stands = await asyncio.to_thread(deps.evidence.verdict, evaluation_id)
+        try:
+            stands = await asyncio.to_thread(deps.evidence.verdict, evaluation_id)
+        except Newer:
+            continue
+        except Rejected as error:
+            await _refuse(deps, evaluation_id, str(error))
+            continue
         if stands is None or live is None or stands[0].ledger_sequence < live.sequence:
             continue
         if await asyncio.to_thread(deps.evidence.refusal, evaluation_id) is None and not await _refused(deps, *stands):
@@ -68,11 +75,17 @@ async def _refused(deps: Deps, verdict: Verdict, digest: str) -> bool:
         reason = await withdrawals.fed_on_withdrawn(deps, checkpoint)
     if reason is None:
         return False
-    log.warning("promotion of step %d refused: %s", verdict.step, reason)
-    now = datetime.now(UTC).isoformat(timespec="milliseconds")
-    refusal = Refusal(evaluation_id=verdict.evaluation_id, reason=reason, time=now)
-    await asyncio.to_thread(deps.evidence.refuse, refusal)
+    await _refuse(deps, verdict.evaluation_id, reason)
     return True
+
+
+async def _refuse(deps: Deps, evaluation_id: str, reason: str) -> None:
+    """Refuse a promotion for good; the first reason stands."""
+    if await asyncio.to_thread(deps.evidence.refusal, evaluation_id) is not None:
+        return
+    log.warning("promotion by evaluation %s refused: %s", evaluation_id[:12], reason)
+    now = datetime.now(UTC).isoformat(timespec="milliseconds")
+    await asyncio.to_thread(deps.evidence.refuse, Refusal(evaluation_id=evaluation_id, reason=reason, time=now))
 
 
 class Promotion:
@@ -143,10 +156,7 @@ class Promotion:
         except Conflict as error:
             log.info("promotion of step %d overtaken: %s", verdict.step, error)
         except (Rejected, IntegrityError, NotFound) as error:
-            log.error("promotion of step %d refused: %s", verdict.step, error)  # noqa: TRY400 — the message says it
-            now = datetime.now(UTC).isoformat(timespec="milliseconds")
-            refusal = Refusal(evaluation_id=verdict.evaluation_id, reason=str(error), time=now)
-            await asyncio.to_thread(self._deps.evidence.refuse, refusal)
+            await _refuse(self._deps, verdict.evaluation_id, str(error))
         else:
             log.info("step %d became version %d", verdict.step, entry.version)
             await self._announced()

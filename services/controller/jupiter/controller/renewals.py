@@ -124,13 +124,7 @@ class Renewals:
         """Return what there is now. Raises Rejected when a benchmark cannot be read: nobody knows what it has used."""
         state = self._deps.state
         used = await asyncio.to_thread(self._used_sources, tuple(state.benchmarks.values()))
-        found = [
-            document
-            for document in state.documents.values()
-            if document.split == "held_out"
-            and document.document_id not in state.forgotten
-            and document.group not in used
-        ]
+        found = [document for document in state.held_out_documents() if document.group not in used]
         return Fresh(documents=len(found), sources=len({one.group for one in found}))
 
     def _used_sources(self, benchmarks: tuple[BenchmarkFrozen, ...]) -> frozenset[str]:

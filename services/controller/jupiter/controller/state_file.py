@@ -7,6 +7,7 @@ file loses nothing.
 from __future__ import annotations
 
 import json
+import logging
 import secrets
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +19,8 @@ from jupiter.controller.projection import Projection
 from jupiter.ledger import LedgerEntry, current, flips, openings
 
 __all__ = ["StateFile", "pipeline_state"]
+
+log = logging.getLogger(__name__)
 
 
 def pipeline_state(state: Projection, ledger: Sequence[LedgerEntry], config: ClusterConfig) -> dict[str, Any]:
@@ -86,20 +89,35 @@ class StateFile:
     def __init__(self, config: ClusterConfig) -> None:
         self._config = config
         self._paths = dict.fromkeys((config.controller.state_file, config.data_dir / "pipeline_state.json"))
-        self._written: bytes | None = None
+        self._written: dict[Path, bytes] = {}
+        self._failed: set[Path] = set()
+        """What could not be written the last time: that is logged once."""
 
     def write(self, state: Projection, ledger: Sequence[LedgerEntry]) -> None:
-        """Replace the files whole: a reader sees the old state or the new one."""
+        """Replace the files whole: a reader sees the old state or the new one.
+
+        One that cannot be written is tried again at every round, and holds nothing up: nothing is read from it.
+        """
         data = json.dumps(pipeline_state(state, ledger, self._config), indent=2, ensure_ascii=False).encode()
-        if data == self._written:
-            return
         for path in self._paths:
-            _replace(path, data)
-        self._written = data
+            if self._written.get(path) == data:
+                continue
+            try:
+                _replace(path, data)
+            except OSError as error:
+                if path not in self._failed:
+                    log.warning("the state file %s cannot be written: %s; see controller.state_file", path, error)
+                self._failed.add(path)
+            else:
+                self._failed.discard(path)
+                self._written[path] = data
 
 
 def _replace(path: Path, data: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    temporary.write_bytes(data)
-    temporary.replace(path)
+    try:
+        temporary.write_bytes(data)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

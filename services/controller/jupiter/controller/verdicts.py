@@ -20,9 +20,10 @@ from dataclasses import dataclass
 
 from jupiter import crashpoints
 from jupiter.controller.deps import Deps, Stage
-from jupiter.controller.evidence import Inputs
+from jupiter.controller.evidence import Inputs, Newer
 from jupiter.controller.flips import open_sealed_half
 from jupiter.controller.gate import Check, History, Verdict, decide
+from jupiter.controller.withdrawals import fed_on_withdrawn
 from jupiter.errors import Conflict, Rejected
 from jupiter.events import ConfirmationRequested, EvaluationCompleted, ShadowRequested
 from jupiter.ledger import LedgerEntry, current, opening_of
@@ -78,6 +79,8 @@ class Verdicts:
             try:
                 if not await self._resumed(event):
                     waiting += await self._judged(event, stages)
+            except Newer as error:
+                stages[event.evaluation_id] = Stage("deciding", str(error))
             except Rejected as error:
                 await self._told(await asyncio.to_thread(deps.evidence.store, self._invalid(event, str(error))))
         await self._take_turns(waiting, stages)
@@ -179,18 +182,21 @@ class Verdicts:
             failed=reason,
         )
 
-    async def _history(self) -> History:
+    async def _history(self, event: EvaluationCompleted) -> History:
         deps = self._deps
         alarm = deps.state.open_alarm()
-        return await asyncio.to_thread(
+        history = await asyncio.to_thread(
             deps.evidence.history,
             deps.ledger.entries,
             tuple(deps.state.verdicts),
             alarms=alarm.alarms if alarm else (),
         )
+        # Last, so by a ledger that is no older: a rollback that came in between makes the next round ask anew.
+        withdrawn = await fed_on_withdrawn(deps, deps.state.checkpoints[event.checkpoint_id])
+        return history.model_copy(update={"withdrawn": withdrawn})
 
     async def _ask(self, case: _Case) -> _Asked:
-        history = await self._history()
+        history = await self._history(case.event)
         before = self._answers.get(case.evaluation_id)
         if before is None or (before.case.report, before.history) != (case.report, history):
             verdict = await asyncio.to_thread(decide, case.report, history, self._deps.config.self_improvement)
@@ -209,29 +215,35 @@ class Verdicts:
         return Stage("confirmation", f"the sealed half is scored (opening {opening.opening})")
 
     async def _open(self, asked: _Asked) -> Stage:
-        """Spend an opening of the sealed half; when somebody else wrote the ledger first, the next round asks anew."""
+        """Spend an opening of the sealed half; when another controller was first, the next round asks anew."""
         deps, case = self._deps, asked.case
         try:
             async with deps.flipping:
-                opening = await asyncio.to_thread(
-                    open_sealed_half,
-                    deps.blobs,
-                    deps.state.domain,
-                    evaluation_id=case.evaluation_id,
-                    benchmark_digest=case.report.benchmark_digest,
-                    actor=ACTOR,
-                    reason=f"step {case.report.step} passed the screen: {case.report.difference:+.4f} on the "
-                    f"development half against version {case.report.generator_version}",
-                    seen=len(asked.history.ledger),
-                )
+                opening = await asyncio.to_thread(self._spend, asked)
         except Conflict as error:
             log.info("sealed half of evaluation %s not opened: %s", case.evaluation_id[:12], error)
             deps.following.changed.set()
-            return Stage("deciding", "the ledger changed meanwhile")
+            return Stage("deciding", "another controller went on with it, or the ledger changed")
         await asyncio.to_thread(deps.ledger.refresh)
         log.info("the sealed half was opened for step %d (opening %s)", case.report.step, opening.opening)
         await self._ask_for_confirmation(case, opening)
         return Stage("confirmation", f"the sealed half is scored (opening {opening.opening})")
+
+    def _spend(self, asked: _Asked) -> LedgerEntry:
+        """Raises Conflict when what was asked is of the past: the ledger grew, or another controller settles it."""
+        deps, case = self._deps, asked.case
+        if deps.evidence.has_begun(case.evaluation_id):
+            raise Conflict("another controller settles it")
+        return open_sealed_half(
+            deps.blobs,
+            deps.state.domain,
+            evaluation_id=case.evaluation_id,
+            benchmark_digest=case.report.benchmark_digest,
+            actor=ACTOR,
+            reason=f"step {case.report.step} passed the screen: {case.report.difference:+.4f} on the "
+            f"development half against version {case.report.generator_version}",
+            seen=len(asked.history.ledger),
+        )
 
     async def _ask_for_confirmation(self, case: _Case, opening: LedgerEntry) -> None:
         state = self._deps.state
@@ -278,12 +290,23 @@ class Verdicts:
         return Stage("shadow", "a generator makes the shadow batch")
 
     async def _settle(self, case: _Case, history: History) -> None:
-        """Store the verdict with what it follows from, and tell it."""
+        """Store the verdict with what it follows from, and tell it.
+
+        When the ledger grew meanwhile the next round asks anew: another controller may have opened the sealed half for
+        it, and that must not be spent on what is settled as overtaken.
+        """
+        if len(await asyncio.to_thread(self._deps.ledger.refresh)) != len(history.ledger):
+            self._deps.following.changed.set()
+            return
         inputs = Inputs(report=case.report, history=history, config=self._deps.config.self_improvement)
-        await self._told(await asyncio.to_thread(self._deps.evidence.settle, inputs))
+        try:
+            verdict = await asyncio.to_thread(self._deps.evidence.settle, inputs)
+        except Newer:
+            return  # a newer controller was first: from the next round on it is left to that one
+        await self._told(verdict)
 
     async def _told(self, verdict: Verdict) -> None:
-        event = await asyncio.to_thread(self._deps.evidence.announcement, verdict.evaluation_id)
+        event = await asyncio.to_thread(self._deps.evidence.announcement, verdict)
         await self._deps.bus.publish(event)
         crashpoints.reached("event")
         self._deps.state.apply(event)

@@ -259,6 +259,7 @@ class EvaluationDetail(View):
     evaluation: EvaluationView
     verdict: Verdict | None
     refusal: str | None
+    """Why its verdict is not acted on, or cannot be read."""
     report: EvaluationReport | None
     """With confirmation and shadow once it is settled; None where it cannot be read, which the verdict then says."""
 

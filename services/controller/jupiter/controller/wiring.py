@@ -10,7 +10,7 @@ import asyncio
 from fastapi import FastAPI
 
 from jupiter.config import DomainConfig
-from jupiter.config.loading import load_domain
+from jupiter.config.loading import load_domain_of
 from jupiter.controller.api import build_app
 from jupiter.controller.api.access import check_reachable
 from jupiter.controller.conductor import Conductor
@@ -30,7 +30,7 @@ async def setup(runtime: Runtime) -> ServiceParts[Deps]:
     Raises ConfigError when the API would be open to other machines.
     """
     check_reachable(runtime.config.controller)
-    return await assemble(runtime, load_domain(runtime.domain))
+    return await assemble(runtime, load_domain_of(runtime.config))
 
 
 async def assemble(runtime: Runtime, domain: DomainConfig) -> ServiceParts[Deps]:
@@ -51,7 +51,9 @@ def application(deps: Deps) -> FastAPI:
     started = asyncio.Event()
     started.set()
     app = build_app(deps)
-    app.mount("/", health_app(bus=deps.bus, blobs=deps.blobs, telemetry=deps.runtime.telemetry, started=started))
+    health = health_app(bus=deps.bus, blobs=deps.blobs, telemetry=deps.runtime.telemetry, started=started)
+    # Its routes, not the app at "/": that would answer, in its own way, whatever the API does not know.
+    app.include_router(health.router, include_in_schema=False)
     return app
 
 

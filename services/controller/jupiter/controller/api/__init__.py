@@ -22,6 +22,7 @@ def build_app(deps: Deps | None) -> FastAPI:
         version=API_VERSION,
         description="Progress, history and control of one self-improvement cycle.",
         redoc_url=None,
+        redirect_slashes=False,
     )
     app.state.deps = deps
     app.state.callers = access.read_keys(deps.config.controller.api_keys) if deps else ()

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import asyncio
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from pydantic import Field
 
+from jupiter.controller.api.access import acting
 from jupiter.controller.api.reading import WithDeps
 from jupiter.controller.deps import Deps
 from jupiter.controller.renewals import Renewals
@@ -76,12 +77,12 @@ async def benchmark(deps: WithDeps) -> BenchmarkView:
 
 
 @router.post("/benchmark/renew")
-async def renew(body: RenewBody, deps: WithDeps) -> BenchmarkView:
+async def renew(body: RenewBody, deps: WithDeps, http: Request) -> BenchmarkView:
     """Ask the evaluator for another benchmark from held-out documents that were never sealed; it may take minutes.
 
     Openings against a generator stay spent. Refused at once where there are too few new sources.
     """
-    await Renewals(deps).ask(body.actor, body.reason, generation=body.expected_generation)
+    await Renewals(deps).ask(acting(http, body.actor), body.reason, generation=body.expected_generation)
     return await _view(deps)
 
 

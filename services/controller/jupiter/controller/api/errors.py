@@ -5,6 +5,7 @@ Owns: which error has which status. Does not know: who raises it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -50,18 +51,35 @@ async def _jupiter(_: Request, error: Exception) -> JSONResponse:
     return _answer(status, code, str(error))
 
 
-async def _validation(_: Request, error: Exception) -> JSONResponse:
+async def _validation(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)  # noqa: S101 — that is what it is installed for
-    faults = [f"{'.'.join(str(part) for part in fault['loc'][1:])}: {fault['msg']}" for fault in error.errors()]
-    return _answer(422, "invalid", "; ".join(faults))
+    return _answer(422, "invalid", "; ".join(_described(fault, request) for fault in error.errors()))
 
 
-async def _http(_: Request, error: Exception) -> JSONResponse:
+def _described(fault: Mapping[str, Any], request: Request) -> str:
+    """Say which field is wrong, or what is wrong with the body as a whole."""
+    where, *place = fault["loc"]
+    if fault["type"] == "json_invalid":
+        return f"the body is not JSON, at character {place[0]}: {fault['ctx']['error']}"
+    if place:
+        return f"{'.'.join(map(str, place))}: {fault['msg']}"
+    content_type = request.headers.get("content-type", "")
+    if where == "body" and fault["type"] != "missing" and "json" not in content_type:
+        sent = f"as {content_type}" if content_type else "without a content type"
+        return f"the body was sent {sent}; send JSON with the header `Content-Type: application/json`"
+    return f"the {where}: {fault['msg']}"
+
+
+async def _http(request: Request, error: Exception) -> JSONResponse:
+    """What the routing refuses: no such path, or not with this method."""
     assert isinstance(error, HTTPException)  # noqa: S101 — that is what it is installed for
-    code = "not_found" if error.status_code == 404 else "invalid"
-    return _answer(error.status_code, code, str(error.detail))
+    path, allow = request.url.path, (error.headers or {}).get("Allow")
+    if error.status_code == 404:
+        return _answer(404, "not_found", f"there is no {path}; /docs lists what there is")
+    message = f"{path} does not take {request.method}, only {allow}" if allow else str(error.detail)
+    return _answer(error.status_code, "invalid", message, headers=error.headers)
 
 
-def _answer(status: int, code: str, message: str) -> JSONResponse:
+def _answer(status: int, code: str, message: str, *, headers: Mapping[str, str] | None = None) -> JSONResponse:
     body = ErrorBody(error=ErrorView.model_validate({"code": code, "message": message}))
-    return JSONResponse(body.model_dump(), status_code=status)
+    return JSONResponse(body.model_dump(), status_code=status, headers=headers)

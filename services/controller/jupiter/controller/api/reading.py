@@ -15,6 +15,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from jupiter.controller.accounting import account
 from jupiter.controller.ceiling import plateau_lines
 from jupiter.controller.deps import Deps
+from jupiter.controller.gate import Verdict
 from jupiter.controller.originals import originals
 from jupiter.controller.progress import evaluation_views, status_view, version_views
 from jupiter.controller.promotion import wanted
@@ -36,8 +37,6 @@ from jupiter.reports import EvaluationReport
 __all__ = ["WithDeps", "router"]
 
 router = APIRouter()
-
-DEAD_LETTERS_COUNTED_MAX = 1_000
 
 
 def _deps(request: Request) -> Deps:
@@ -72,7 +71,7 @@ async def status(deps: WithDeps) -> StatusView:
         waits_for=deps.waits_for,
         pending_approval=tuple(pending) if improvement.mode == "approve" else (),
         refused=refused,
-        dead_letters=len(await deps.bus.dead_letters(limit=DEAD_LETTERS_COUNTED_MAX)),
+        dead_letters=await deps.bus.dead_letter_count(),
         stages=deps.stages,
         diversity=deps.diversity,
         plateau=plateau_lines(deps.state, ledger, deps.config),
@@ -109,12 +108,12 @@ async def evaluations(deps: WithDeps) -> list[EvaluationView]:
 async def evaluation(evaluation_id: str, deps: WithDeps) -> EvaluationDetail:
     """One evaluation with its whole report and every check of the verdict; a unique prefix of the id will do."""
     view = await _evaluation(deps, evaluation_id)
-    stands = await asyncio.to_thread(deps.evidence.verdict, view.evaluation_id)
+    verdict, unreadable = await asyncio.to_thread(_verdict, deps, view.evaluation_id)
     refusal = await asyncio.to_thread(deps.evidence.refusal, view.evaluation_id)
     return EvaluationDetail(
         evaluation=view,
-        verdict=stands[0] if stands else None,
-        refusal=refusal.reason if refusal else None,
+        verdict=verdict,
+        refusal=refusal.reason if refusal else unreadable,
         report=await asyncio.to_thread(_report, deps, view.evaluation_id),
     )
 
@@ -149,6 +148,15 @@ async def _evaluation(deps: Deps, prefix: str) -> EvaluationView:
         what = "several evaluations begin" if found else "no evaluation begins"
         raise NotFound(f"{what} with {prefix}; GET /v1/evaluations lists them")
     return found[0]
+
+
+def _verdict(deps: Deps, evaluation_id: str) -> tuple[Verdict | None, str | None]:
+    """Return the verdict, None where there is none yet, or why it cannot be read."""
+    try:
+        stands = deps.evidence.verdict(evaluation_id)
+    except Rejected as error:
+        return None, str(error)
+    return (stands[0] if stands else None), None
 
 
 def _report(deps: Deps, evaluation_id: str) -> EvaluationReport | None:

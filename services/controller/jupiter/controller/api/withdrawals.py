@@ -5,9 +5,10 @@ Owns: the routes. Does not know: what follows (`jupiter.controller.withdrawals`,
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from pydantic import Field
 
+from jupiter.controller.api.access import acting
 from jupiter.controller.api.reading import WithDeps
 from jupiter.controller.recall import Recall, forget
 from jupiter.controller.views import View
@@ -32,6 +33,6 @@ async def taken_back(ledger_sequence: int, deps: WithDeps) -> Withdrawal:
 
 
 @router.post("/documents/{document:path}/forget")
-async def forget_document(document: str, body: ForgetBody, deps: WithDeps) -> Recall:
+async def forget_document(document: str, body: ForgetBody, deps: WithDeps, http: Request) -> Recall:
     """Leave a document, by id, prefix, source or title, out of all that is made from now on; list what came from it."""
-    return await forget(deps, document, actor=body.actor, reason=body.reason)
+    return await forget(deps, document, actor=acting(http, body.actor), reason=body.reason)

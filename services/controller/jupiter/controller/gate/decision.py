@@ -18,6 +18,7 @@ from jupiter.controller.gate.sealed import alpha_of, availability, sealed_checks
 from jupiter.controller.gate.shadow import shadow_checks
 from jupiter.controller.gate.validity import confirmation_checks, report_checks
 from jupiter.controller.gate.verdict import Check, Decision, History, Verdict, Wants
+from jupiter.controller.gate.withdrawn import withdrawal_checks
 from jupiter.reports import EvaluationReport
 from jupiter.statistics import bootstrap
 
@@ -38,7 +39,7 @@ def decide(report: EvaluationReport, history: History, config: SelfImprovementSe
 
 
 def _evidence(case: Case) -> tuple[Sequence[Check], Wants]:
-    return (*report_checks(case), *contamination_checks(case)), "nothing"
+    return (*report_checks(case), *contamination_checks(case), *withdrawal_checks(case)), "nothing"
 
 
 def _screen(case: Case) -> tuple[Sequence[Check], Wants]:

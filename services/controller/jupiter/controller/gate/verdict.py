@@ -11,7 +11,7 @@ from typing import Literal
 from pydantic import Field
 
 from jupiter.ledger import LedgerEntry
-from jupiter.records import Record
+from jupiter.records import Record, SharedRecord
 
 __all__ = ["Check", "Decision", "History", "Look", "Outcome", "Verdict", "Wants"]
 
@@ -20,7 +20,11 @@ Outcome = Literal["passed", "hold", "reject", "invalid", "left_out"]
 Wants = Literal["nothing", "confirmation", "shadow"]
 
 
-class Check(Record):
+def _unset(value: object) -> bool:
+    return value is None
+
+
+class Check(SharedRecord):
     """One line of a verdict."""
 
     name: str
@@ -48,7 +52,10 @@ class Look(Record):
 
 
 class History(Record):
-    """What was decided before, and what stands in the way now."""
+    """What was decided before, and what stands in the way now.
+
+    A field that came later is not serialised where it is unset, so that all older inputs keep their bytes.
+    """
 
     ledger: tuple[LedgerEntry, ...] = ()
     """All of it, oldest first: which version is live, and every opening of a sealed half."""
@@ -58,13 +65,11 @@ class History(Record):
     """The open diversity alarms, one sentence each."""
     newer: str | None = None
     """The evaluation that takes this one's turn at the sealed half: both wait for it, and only the newest goes on."""
+    withdrawn: str | None = Field(default=None, exclude_if=_unset)
+    """What the candidate was trained on that a rollback took back; None: nothing of the kind."""
 
 
-def _unset(value: object) -> bool:
-    return value is None
-
-
-class Verdict(Record):
+class Verdict(SharedRecord):
     """The decision with every check; stored beside the report as `verdict.json`.
 
     A field that came later is not serialised where it is unset, so that every older verdict keeps its bytes.
