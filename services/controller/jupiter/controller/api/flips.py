@@ -80,7 +80,8 @@ async def rollback(
     """Flip back to an earlier version. Returns the ledger's entry."""
     if body.rewind and not body.quarantine:
         raise Rejected("rewind goes back to before what was quarantined: ask for quarantine too")
-    if body.version is not None and body.version > body.expected_version:
+    known = {entry.version for entry in flips(await asyncio.to_thread(deps.ledger.refresh))}
+    if body.version in known and body.version > body.expected_version:
         raise Rejected(
             f"version {body.version} is later than version {body.expected_version}, and a rollback goes back: promote "
             f"version {body.version} instead"
