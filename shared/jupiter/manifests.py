@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from jupiter import crashpoints, keys
 from jupiter.blobs import Blobs
-from jupiter.errors import IntegrityError
+from jupiter.errors import IntegrityError, NotFound
 from jupiter.records import BlobRef, Manifest, canonical_json
 
 __all__ = ["Committed", "commit", "download_bytes", "fetch", "find", "read", "upload_bytes", "upload_file"]
@@ -109,8 +109,10 @@ def read(blobs: Blobs, key: str, *, sha256: str | None = None) -> Committed:
 
 def find(blobs: Blobs, prefix: str) -> Committed | None:
     """Return the committed manifest of a unit of work, or None when the work is still to be done."""
-    key = keys.manifest_key(prefix)
-    return read(blobs, key) if blobs.stat(key) else None
+    try:
+        return read(blobs, keys.manifest_key(prefix))
+    except NotFound:
+        return None
 
 
 def fetch(blobs: Blobs, manifest: Manifest, directory: Path, *, names: tuple[str, ...] | None = None) -> None:
