@@ -124,15 +124,35 @@ def test_a_reload_that_fails_half_way_leaves_the_old_weights_whole(versions: Ver
     engine.release(b)
 
 
-def test_weights_that_vllm_would_leave_as_they_were_fail_the_reload(versions: Versions, engine: Tenants) -> None:
+def leave_a_weight_out(file: Path) -> None:
+    weights = load_file(file)
+    del weights["model.layers.1.mlp.down_proj.weight"]
+    save_file(weights, file, metadata={"format": "pt"})
+
+
+def make_unreadable(file: Path) -> None:
+    """Mapping it fails with an error of the system, as of a disk."""
+    file.unlink()
+    file.mkdir()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "error", "said"),
+    [
+        (leave_a_weight_out, UnfitModel, r"not loaded: model\.layers\.1\.mlp\.down_proj\.weight"),
+        (make_unreadable, Retry, r"cannot be read on this machine: OSError"),
+    ],
+    ids=["a weight that vllm would leave as it was", "a disk that cannot be read is no bad version"],
+)
+def test_a_reload_fails_and_the_old_weights_serve_on(
+    spoil: Callable[[Path], None], error: type[Exception], said: str, versions: Versions, engine: Tenants
+) -> None:
     a = engine.serve(versions.a)
     expected = engine.texts(a, prompts(4))
-    lacking = versions.copy(versions.b, "lacking")
-    b = engine.load(lacking)
-    weights = load_file(lacking / "model.safetensors")
-    del weights["model.layers.1.mlp.down_proj.weight"]
-    save_file(weights, lacking / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(UnfitModel, match=r"not loaded: model\.layers\.1\.mlp\.down_proj\.weight"):
+    spoiled = versions.copy(versions.b, spoil.__name__)
+    b = engine.load(spoiled)
+    spoil(spoiled / "model.safetensors")
+    with pytest.raises(error, match=said):
         engine.engine.activate(b)
     assert engine.texts(a, prompts(4)) == expected
     engine.release(b)
@@ -150,19 +170,6 @@ def test_a_version_that_is_damaged_on_this_disk_is_refused_when_it_comes_back(
     with pytest.raises(AttestationError, match=r"model\.safetensors .*sha256"):
         engine.texts(b, prompts(4))
     assert engine.engine._host_of[a].resident is a
-    assert engine.texts(a, prompts(4)) == expected
-    engine.release(b)
-
-
-def test_a_disk_that_cannot_be_read_is_no_bad_version(versions: Versions, engine: Tenants) -> None:
-    a = engine.serve(versions.a)
-    expected = engine.texts(a, prompts(4))
-    unreadable = versions.copy(versions.b, "unreadable")
-    b = engine.load(unreadable)
-    (unreadable / "model.safetensors").unlink()
-    (unreadable / "model.safetensors").mkdir()  # mapping it fails with an error of the system, as of a disk
-    with pytest.raises(Retry, match=r"cannot be read on this machine: OSError"):
-        engine.engine.activate(b)
     assert engine.texts(a, prompts(4)) == expected
     engine.release(b)
 

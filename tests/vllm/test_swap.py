@@ -113,36 +113,22 @@ def test_a_rollback_brings_the_old_weights_back_without_a_new_engine(versions: V
     assert len(engine_processes()) == 1
 
 
+@pytest.mark.parametrize("again", [False, True], ids=["another version", "the same, proved again"])
 def test_at_the_deadline_samples_are_cut_off_and_made_again_from_their_beginning(
-    versions: Versions, hasty: Tenants, caplog: pytest.LogCaptureFixture
+    again: bool, versions: Versions, hasty: Tenants, caplog: pytest.LogCaptureFixture
 ) -> None:
     a = hasty.serve(versions.a)
     asked = prompts(6)
     expected = hasty.texts(a, asked, VERY_LONG)
-    b = hasty.load(versions.b)
+    proved = a if again else hasty.load(versions.b)
     with caplog.at_level(logging.WARNING), Working(hasty, a, asked, VERY_LONG, after=0) as work:
         while hasty.engine._host_of[a]._computing == set():
             time.sleep(0.01)
-        hasty.attest(b)
+        hasty.attest(proved)
         assert work.busy
     assert "cut off and made again" in caplog.text
     assert work.texts == expected
     assert work.samples == len(asked)
-
-
-def test_weights_that_are_proved_again_while_they_serve_go_on_after_the_cut_off(
-    versions: Versions, hasty: Tenants, caplog: pytest.LogCaptureFixture
-) -> None:
-    a = hasty.serve(versions.a)
-    asked = prompts(6)
-    expected = hasty.texts(a, asked, VERY_LONG)
-    with caplog.at_level(logging.WARNING), Working(hasty, a, asked, VERY_LONG, after=0) as work:
-        while hasty.engine._host_of[a]._computing == set():
-            time.sleep(0.01)
-        hasty.attest(a)
-        assert work.busy
-    assert "cut off and made again" in caplog.text
-    assert work.texts == expected
 
 
 def test_an_interrupted_batch_ends_at_once_and_the_next_one_is_whole(versions: Versions, engine: Tenants) -> None:
