@@ -2,8 +2,9 @@
 
 Owns: the four names `blobs`, `manifest`, `event`, `ack`. Without `JUPITER_CRASH_AFTER` it does nothing.
 
-`JUPITER_CRASH_AFTER=manifest` kills this process by SIGKILL the first time the step is reached;
-`JUPITER_CRASH_MARKER=<path>` is created just before, so that the restarted process does not die again.
+`JUPITER_CRASH_AFTER=manifest` kills this process by SIGKILL the first time the step is reached; of several steps
+(`blobs,ack`), each kills once. `JUPITER_CRASH_MARKER=<path>` gets the step's name, in a line of its own, just before,
+so that the restarted process does not die of it again.
 """
 
 from __future__ import annotations
@@ -20,10 +21,14 @@ Step = Literal["blobs", "manifest", "event", "ack"]
 
 def reached(step: Step) -> None:
     """Die here, once, if the environment of a crash test says so."""
-    if os.environ.get("JUPITER_CRASH_AFTER") != step:
+    if step not in os.environ.get("JUPITER_CRASH_AFTER", "").split(","):
         return
-    marker = os.environ.get("JUPITER_CRASH_MARKER")
-    if marker is None or Path(marker).exists():
+    path = os.environ.get("JUPITER_CRASH_MARKER")
+    if path is None:
         return
-    Path(marker).touch()
+    marker = Path(path)
+    if marker.exists() and step in marker.read_text().split():
+        return
+    with marker.open("a") as died:
+        died.write(f"{step}\n")
     os.kill(os.getpid(), signal.SIGKILL)

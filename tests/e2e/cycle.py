@@ -32,6 +32,8 @@ RATIO_MIN, RATIO_MAX = 0.30, 0.40
 
 SETTINGS: dict[str, Any] = {
     "domain": DOMAIN,
+    # What a killed service had in hand is given out again after this.
+    "nats": {"ack_wait_s": 5.0},
     "self_improvement": {
         "eval_every_steps": 3,
         "min_steps_before_replace": 3,

@@ -216,10 +216,12 @@ def test_answers_shuffled_among_the_questions(court: Court) -> None:
     assert details["control"] == "shuffled"
     assert details["samples"]["shuffled"] > 0
     unlearned = court.judged(shuffled)
-    # It is refused for being no better; some shuffled students give the incumbent's answer to every question.
+    # It is refused for being no better. Some shuffled students give the incumbent's answer to every question, and some
+    # are worse than the incumbent beyond doubt: that is a REJECT, and it hangs on an item or two.
     nothing_learned = {"development improvement", "development resolution", "models told apart"}
     reasons = unpassed(unlearned)
-    assert (unlearned.decision, set(reasons.values())) == ("HOLD", {"hold"}), unlearned.reasons
+    assert unlearned.decision in {"HOLD", "REJECT"}, unlearned.reasons
+    assert set(reasons.values()) == {unlearned.decision.lower()}, unlearned.reasons
     assert set(reasons) <= nothing_learned, unlearned.reasons
     assert court.trial.live().version == 1
     right = [court.report(verdict.evaluation_id).candidate.accuracy for verdict in (learned, unlearned)]

@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,7 @@ def made_by(seen: CycleWatch, version: int) -> list[BatchGenerated]:
 async def test_from_documents_to_a_promotion_and_back_again(
     cluster: LocalCluster, config: ClusterConfig, tmp_path: Path
 ) -> None:
+    await publish_from_outside(cluster)
     await wait(cluster, lambda seen: seen.all(BenchmarkFrozen), "a frozen benchmark")
     await wait(cluster, lambda seen: seen.all(ShardCurated), "the first shard")
     await wait(cluster, lambda seen: seen.all(CheckpointSaved), "the first checkpoint")
@@ -116,6 +118,7 @@ async def test_from_documents_to_a_promotion_and_back_again(
     before = len(made_by(cluster.watch, 1))
     await wait(cluster, lambda seen: len(made_by(seen, 1)) > before, "a batch of version 1 again")
     assert link.resolve().name == "generator_v1"
+    await check_what_came_from_outside(cluster)
     await check_benchmark_commands(cluster, tmp_path)
     await cluster.drain()
     await check_nothing_lost_or_doubled(cluster)
@@ -153,38 +156,37 @@ async def check_report(cluster: LocalCluster) -> None:
     assert any(evaluation["verdict"] and evaluation["reasons"] for evaluation in report["evaluations"])
 
 
-async def test_a_document_of_any_nats_client_reaches_a_shard_and_a_malformed_one_the_dead_letters(
-    cluster: LocalCluster,
-) -> None:
+def from_outside(text: str) -> dict[str, str]:
+    return {"text": text, "source": "urn:kitchen:boiling", "title": "kitchen.boil", "kind": "api", "split": "training"}
+
+
+async def publish_from_outside(cluster: LocalCluster) -> None:
+    """Publish a document as any NATS client does, and two things that are none."""
     text = "Return the boiling point of a liquid at a pressure given in hectopascal, in degrees Celsius."
-    published = {
-        "text": text,
-        "source": "urn:kitchen:boiling",
-        "title": "kitchen.boil",
-        "kind": "api",
-        "split": "training",
-    }
     client = await nats.connect(cluster.config.nats.url)
-    await client.publish(f"documents.{DOMAIN}", json.dumps(published).encode())
+    await client.publish(f"documents.{DOMAIN}", json.dumps(from_outside(text)).encode())
     await client.publish(f"documents.{DOMAIN}", b'{"text": "no source"}')
     await client.publish(f"documents.{DOMAIN}", b"\xff not even text")
     await client.drain()
 
-    def accepted(seen: CycleWatch) -> list[str]:
-        return [event.document_id for event in seen.all(DocumentAccepted) if event.source == published["source"]]
 
-    await wait(cluster, accepted, "the document to be accepted")
-    [document_id] = accepted(cluster.watch)
-    found: dict[str, ShardCurated] = {}
+async def check_what_came_from_outside(cluster: LocalCluster) -> None:
+    """Assert that the document reaches a shard, and the others the dead letters."""
+    source = from_outside("")["source"]
+    await wait(
+        cluster,
+        lambda seen: any(event.source == source for event in seen.all(DocumentAccepted)),
+        "the document to be accepted",
+    )
+    [document_id] = [event.document_id for event in cluster.watch.all(DocumentAccepted) if event.source == source]
+    read: dict[str, bool] = {}
 
     def in_a_shard(seen: CycleWatch) -> bool:
         for shard in seen.all(ShardCurated):
-            if shard.shard_id not in found:
-                found[shard.shard_id] = shard
+            if shard.shard_id not in read:
                 details = manifests.read(cluster.blobs, shard.manifest_key).manifest.details
-                if document_id in details["real_documents"]:
-                    return True
-        return False
+                read[shard.shard_id] = document_id in details["real_documents"]
+        return any(read.values())
 
     await wait(cluster, in_a_shard, "a shard that holds the document")
     letters = await cluster.bus.dead_letters()
@@ -192,29 +194,37 @@ async def test_a_document_of_any_nats_client_reaches_a_shard_and_a_malformed_one
     assert all(letter.subject == f"documents.{DOMAIN}" and letter.reason for letter in letters)
 
 
-@pytest.mark.parametrize("turn", range(4))
-async def test_kill_9_after_every_step_of_the_commit_rule(turn: int, config: ClusterConfig, tmp_path: Path) -> None:
-    """Each service dies once, each after another step; four turns see every service die after every step."""
-    steps = ("blobs", "manifest", "event", "ack")
-    services = ("generator", "curator", "trainer", "evaluator")
-    crashes = {
-        service: {
-            "JUPITER_CRASH_AFTER": steps[(turn + place) % len(steps)],
-            "JUPITER_CRASH_MARKER": str(tmp_path / f"crashed-{service}"),
-        }
-        for place, service in enumerate(services)
+async def test_kill_9_after_every_step_of_the_commit_rule(config: ClusterConfig, tmp_path: Path) -> None:
+    """Each service dies once after each step, all of them in the same cycle: the dead find others dead."""
+    # The trainer reads its shards as a log and acks nothing, so that one step does not exist for it.
+    without_ack = frozenset({"blobs", "manifest", "event"})
+    steps = {
+        **dict.fromkeys(("generator", "curator", "evaluator"), without_ack | {"ack"}),
+        "trainer": without_ack,
     }
+    markers = {service: tmp_path / f"died-{service}" for service in steps}
+    crashes = {
+        service: {"JUPITER_CRASH_AFTER": ",".join(after), "JUPITER_CRASH_MARKER": str(markers[service])}
+        for service, after in steps.items()
+    }
+
+    def died(service: str) -> list[str]:
+        return markers[service].read_text().split() if markers[service].exists() else []
+
     async with cluster_of(config, **crashes) as cluster:
         await start(cluster)
+        await until(lambda: all(set(died(name)) == steps[name] for name in steps), what="every death")
+        evaluations = len(cluster.watch.all(EvaluationCompleted))
         await wait_for_verdict(cluster)
-        await wait(cluster, lambda seen: len(seen.all(EvaluationCompleted)) > 1, "the cycle to go on after the crashes")
+        await wait(
+            cluster,
+            lambda seen: len(seen.all(EvaluationCompleted)) > evaluations,
+            "the cycle to go on after the crashes",
+        )
         await cluster.drain()
         await check_nothing_lost_or_doubled(cluster)
-        died = {notice.name for notice in cluster.events if notice.what == "died"}
-    crashed = {service for service in services if (tmp_path / f"crashed-{service}").exists()}
-    assert died == crashed
-    # The trainer reads its shards as a log and acks nothing, so that one step does not exist for it.
-    assert crashed >= set(services) - {"trainer"}
+        deaths = Counter(notice.name for notice in cluster.events if notice.what == "died")
+    assert deaths == {service: len(after) for service, after in steps.items()}
 
 
 def is_back(cluster: LocalCluster, name: str) -> bool:

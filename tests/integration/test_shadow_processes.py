@@ -72,22 +72,23 @@ async def is_done(stage: Stage, durable: str) -> bool:
     return backlog == 0
 
 
-@pytest.mark.parametrize("step", ["manifest", "event"])
 async def test_killed_at_work_on_a_shadow_both_services_answer_once(
-    stage: Stage, config: ClusterConfig, tmp_path: Path, step: str
+    stage: Stage, config: ClusterConfig, tmp_path: Path
 ) -> None:
     request = await ask(stage)
     await prepare_curator(stage)
-    crash = {"JUPITER_CRASH_AFTER": step, "JUPITER_CRASH_MARKER": str(tmp_path / "generator_died")}
-    async with generator(config, **crash) as dying:
-        assert await asyncio.wait_for(dying.wait(), DIED_S_MAX) == -signal.SIGKILL
+    for step in ("manifest", "event"):
+        crash = {"JUPITER_CRASH_AFTER": step, "JUPITER_CRASH_MARKER": str(tmp_path / "generator_died")}
+        async with generator(config, **crash) as dying:
+            assert await asyncio.wait_for(dying.wait(), DIED_S_MAX) == -signal.SIGKILL
     async with generator(config):
         await stage.until_published("shadows", 2)
         await until(lambda: is_done(stage, "generator-shadows"))
 
-    crash["JUPITER_CRASH_MARKER"] = str(tmp_path / "curator_died")
-    with curator(config, tmp_path, **crash) as process:
-        assert await asyncio.to_thread(process.wait, DIED_S_MAX) == -signal.SIGKILL
+    for step in ("manifest", "event"):
+        crash = {"JUPITER_CRASH_AFTER": step, "JUPITER_CRASH_MARKER": str(tmp_path / "curator_died")}
+        with curator(config, tmp_path, **crash) as process:
+            assert await asyncio.to_thread(process.wait, DIED_S_MAX) == -signal.SIGKILL
     with curator(config, tmp_path):
         asked, made, judged = await stage.until_published("shadows", 3)
         await until(lambda: is_done(stage, "curator-shadows"))
