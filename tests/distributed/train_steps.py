@@ -77,7 +77,7 @@ def main() -> None:
         outcomes.append({"loss": outcome.loss, "norm": outcome.gradient_norm, "tokens": outcome.learned_tokens})
     state = checkpoints.RunState(run="run1", base_manifest_sha256="0" * 64, config={}, step=last)
     checkpoints.write_state(student, state, task.output)
-    checkpoints.write_model(student, task.output, source=task.model)
+    checkpoints.write_model(student, task.output, source=task.model, dtype=task.config.generator.dtype)
     world.leave()
     (task.output / LOSSES_FILE).write_text(
         json.dumps({"outcomes": outcomes, "processes": os.environ.get("WORLD_SIZE")})

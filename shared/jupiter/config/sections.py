@@ -182,6 +182,7 @@ class GeneratorSection(Section):
     models_dir: Path = Path("generators")
     """Local versions `generator_v<n>` and the link `current`; relative to `data_dir`."""
     dtype: Literal["bfloat16", "float32", "float16"] = "bfloat16"
+    """That the model computes in. The trainer reads it too: a version is attested by what it answered in this dtype."""
     device: Device = "auto"
     """`auto`: cuda, else mps, else cpu."""
     batch_size: int = Field(default=64, ge=1, le=1024)

@@ -7,7 +7,7 @@ import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -81,17 +81,20 @@ async def publish_shards(bus: MemoryBus, blobs: MemoryBlobs, numbers: range) -> 
         await bus.publish(commit_shard(blobs, DOMAIN, number))
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
 async def test_shards_become_a_checkpoint_that_a_generator_can_attest(
-    bus: MemoryBus, blobs: MemoryBlobs, tmp_path: Path
+    dtype: Literal["bfloat16", "float32"], bus: MemoryBus, blobs: MemoryBlobs, tmp_path: Path
 ) -> None:
+    config = config_for(tmp_path / "data")
+    config = config.model_copy(update={"generator": config.generator.model_copy(update={"dtype": dtype})})
     await publish_shards(bus, blobs, range(3))
-    async with trainer(config_for(tmp_path / "data"), bus, blobs):
+    async with trainer(config, bus, blobs):
         events = await until(lambda: checkpoints_at(bus, {4, 8}))
     assert [event.step for event in events] == sorted({event.step for event in events})
     committed = committed_at(blobs, 4)
     assert committed.sha256 == events[0].manifest_sha256
     manifests.fetch(blobs, committed.manifest, tmp_path / "fetched")
-    model, tokenizer = load_model(tmp_path / "fetched" / "model")
+    model, tokenizer = load_model(tmp_path / "fetched" / "model", dtype=dtype)
     attest(model, tokenizer, tmp_path / "fetched" / "model", read_golden(tmp_path / "fetched" / "golden.json"), 1e-4)
     details = committed.manifest.details
     assert details["step"] == 4

@@ -83,8 +83,8 @@ class RunState(Record):
         return self.model_copy(update={"loss_sum": 0.0, "loss_steps": 0})
 
 
-def write_model(student: Student, directory: Path, *, source: Path) -> None:
-    """Write the model as a generator serves it, and its golden outputs. Raises UnfitModel when it is none.
+def write_model(student: Student, directory: Path, *, source: Path, dtype: str) -> None:
+    """Write the model as a generator serves it, and its golden outputs in the dtype that it serves in. Raises UnfitModel.
 
     The tokenizer's files are those of `source`, byte for byte: the student never changes them.
     """
@@ -98,7 +98,7 @@ def write_model(student: Student, directory: Path, *, source: Path) -> None:
         if path.is_file() and not (target / path.name).exists() and not _is_weights_or_record(path.name):
             shutil.copyfile(path, target / path.name)
     with torch.random.fork_rng():  # loading a model draws random numbers, and training's must not depend on that
-        golden = record_golden(target, dtype="bfloat16", device=str(student.device))
+        golden = record_golden(target, dtype=dtype, device=str(student.device))
     (directory / GOLDEN_FILE).write_bytes(canonical_json(golden))
 
 

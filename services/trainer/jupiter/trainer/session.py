@@ -306,7 +306,8 @@ class Session:
         )
 
     def _write(self, directory: Path, state: RunState) -> None:
-        checkpoints.write_model(self._student, directory, source=self._start.directory)
+        dtype = self._runtime.config.generator.dtype
+        checkpoints.write_model(self._student, directory, source=self._start.directory, dtype=dtype)
         checkpoints.write_state(self._student, state, directory)
 
     async def _publish_once(self, committed: Committed) -> None:
