@@ -43,6 +43,23 @@ def test_the_ratio_of_every_shard_that_is_not_empty_is_within_bounds(case: Case)
 
 @given(CASES)
 @settings(max_examples=300)
+def test_a_batch_waits_only_where_real_data_is_used_up_and_is_left_out_only_where_no_real_sample_fits(
+    case: Case,
+) -> None:
+    outcome, synthetic, real, uses = mixed(case)
+    usable = [portion.tokens for portion in real if uses.get(portion.sample_id, 0) < case[3]]
+    if outcome.outcome == "hold":
+        assert not real or len(usable) < len(real)
+        assert 100 * sum(usable) < RATIO_PERCENT_MIN * (sum(usable) + synthetic[0].tokens)
+    if outcome.outcome == "nothing_fits":
+        best = synthetic[0].tokens
+        assert not any(
+            RATIO_PERCENT_MIN * (one + best) <= 100 * one <= RATIO_PERCENT_MAX * (one + best) for one in usable
+        )
+
+
+@given(CASES)
+@settings(max_examples=300)
 def test_nothing_is_invented_doubled_or_lost(case: Case) -> None:
     outcome, synthetic, real, _ = mixed(case)
     assert set(outcome.real) <= {portion.sample_id for portion in real}
@@ -101,6 +118,19 @@ def test_one_long_real_sample_is_found_where_a_short_one_would_leave_a_gap() -> 
     assert (outcome.outcome, outcome.real) == ("mixed", ("r1",))
 
 
-def test_real_samples_that_fit_nowhere_leave_an_empty_shard_and_say_what_was_trimmed() -> None:
-    outcome = mix(portions("s", [10]), portions("r", [1_000]), uses={}, target=0.35, repeats_max=4)
-    assert outcome == Mixed(outcome="empty", trimmed=("s0",))
+def test_two_short_real_samples_are_found_where_a_longer_one_would_leave_a_gap() -> None:
+    for real in ([40, 30, 30], [30, 40, 30], [30, 30, 40]):
+        outcome = mix(portions("s", [100]), portions("r", real), uses={}, target=0.35, repeats_max=4)
+        assert outcome.outcome == "mixed"
+        assert sum(real[int(sample_id[1:])] for sample_id in outcome.real) == 60
+
+
+def test_samples_that_every_real_one_is_too_long_for_are_left_out_and_said_to_be() -> None:
+    outcome = mix(portions("s", [10, 10]), portions("r", [1_000]), uses={}, target=0.35, repeats_max=4)
+    assert outcome == Mixed(outcome="nothing_fits", trimmed=("s0", "s1"))
+
+
+def test_real_data_that_is_used_up_but_for_a_rest_is_waited_for_and_a_small_corpus_is_not() -> None:
+    synthetic, real = portions("s", [90, 10]), portions("r", [50, 5])
+    assert mix(synthetic, real, uses={"r0": 4}, target=0.35, repeats_max=4) == Mixed(outcome="hold")
+    assert mix(synthetic, real[1:], uses={}, target=0.35, repeats_max=4).outcome == "nothing_fits"

@@ -22,7 +22,7 @@ from jupiter.curator.intake import document_from
 from jupiter.curator.knowledge import Knowledge
 from jupiter.curator.pipeline import Judged, judge
 from jupiter.curator.shadow import judge_shadow
-from jupiter.curator.shard import Shard, build_shard, commit_shard
+from jupiter.curator.shard import NOTHING_FITS_REASON, Shard, build_shard, commit_shard
 from jupiter.errors import Retry
 from jupiter.events import BatchGenerated, DocumentAccepted, Event, GenerationVoided, ShadowGenerated, ShardCurated
 from jupiter.records import Document, Manifest, canonical_json
@@ -146,6 +146,15 @@ def _tell(deps: Deps, event: BatchGenerated, shard: ShardCurated, details: Mappi
             event.sequence,
             shard.contaminated,
         )
+    if left_out := shard.dropped.get(NOTHING_FITS_REASON):
+        log.warning(
+            "batch %d: all its %d accepted samples are left out (%s): no choice of the real samples that may still be "
+            "used is 30-40 %% beside them, for each is too long or all are too few; publish shorter documents and "
+            "more, or ask for more samples at a time (controller.samples_per_request)",
+            event.sequence,
+            left_out,
+            NOTHING_FITS_REASON,
+        )
     log.info(
         "batch %d of generator version %d: %d of %d samples accepted; %d tokens, %.1f %% real",
         event.sequence,
@@ -217,8 +226,9 @@ async def _hold_if_needed(deps: Deps, knowledge: Knowledge, event: BatchGenerate
         return
     used, available = sum(knowledge.history.real_uses.values()), len(knowledge.corpus.real)
     reason = (
-        f"batch {event.sequence} waits for real data: all {available} real samples were used "
-        f"{deps.settings.real_repeats_max} times ({used} uses); publish documents, or raise curator.real_repeats_max"
+        f"batch {event.sequence} waits for real data: too little is left of {available} real samples, each used "
+        f"{deps.settings.real_repeats_max} times at most ({used} uses); publish documents, or raise "
+        "curator.real_repeats_max"
         if available
         else f"batch {event.sequence} waits for real data: there is no training document yet; publish documents"
     )

@@ -27,14 +27,24 @@ from jupiter.overlap.signatures import pack
 from jupiter.records import Sample
 from jupiter.sample_files import write_json_lines, write_parquet
 
-__all__ = ["REJECTED_FILE", "SAMPLES_FILE", "SIGNATURES_FILE", "Shard", "build_shard", "commit_shard"]
+__all__ = [
+    "NOTHING_FITS_REASON",
+    "REJECTED_FILE",
+    "SAMPLES_FILE",
+    "SIGNATURES_FILE",
+    "Shard",
+    "build_shard",
+    "commit_shard",
+]
 
 SAMPLES_FILE, REJECTED_FILE, SIGNATURES_FILE = "samples.parquet", "rejected.jsonl.zst", "signatures.npz"
 TRIMMED_REASON = "trimmed_for_real_ratio"
+NOTHING_FITS_REASON = "no_real_sample_fits"
+"""All accepted samples were left out: no choice of real samples has the right share beside any of them."""
 # Says nothing about what was generated: a cap was full, real data was short, a document is none of ours.
 NOT_JUDGED = frozenset(
     {
-        *("document_cap", "topic_cap", "template_cap", TRIMMED_REASON),
+        *("document_cap", "topic_cap", "template_cap", TRIMMED_REASON, NOTHING_FITS_REASON),
         *("unknown_document", "held_out_document", "unknown_chunk"),
     }
 )
@@ -44,7 +54,7 @@ DUPLICATES = ("exact_duplicate", "near_duplicate_earlier", "near_duplicate_batch
 
 @dataclass(frozen=True, kw_only=True)
 class Shard:
-    """A shard before it is committed. `hold`: no real data may be used any more, so there is none yet."""
+    """A shard before it is committed. `hold`: too much of the real data is used up, so there is none yet."""
 
     hold: bool
     samples: tuple[Sample, ...] = ()
@@ -78,7 +88,8 @@ def build_shard(
     by_id = {accepted.candidate.sample.sample_id: accepted for accepted in judged.accepted}
     synthetic = [by_id[sample_id] for sample_id in mixed.synthetic]
     real = [corpus.real[sample_id] for sample_id in mixed.real]
-    trimmed = (Rejection(by_id[i].candidate.sample, "mix", TRIMMED_REASON, by_id[i].score) for i in mixed.trimmed)
+    reason = NOTHING_FITS_REASON if mixed.outcome == "nothing_fits" else TRIMMED_REASON
+    trimmed = (Rejection(by_id[i].candidate.sample, "mix", reason, by_id[i].score) for i in mixed.trimmed)
     rejected = (*judged.rejected, *trimmed)
     samples = [accepted.candidate.sample for accepted in synthetic] + [one.sample for one in real]
     return Shard(
