@@ -7,6 +7,7 @@ import hashlib
 from pathlib import Path
 
 import httpx
+import pytest
 
 from jupiter import keys
 from jupiter.controller.aftermath import Failure
@@ -232,6 +233,28 @@ async def test_a_rollback_for_worse_data_survives_any_death_and_a_second_control
         assert hashlib.sha256(stored).hexdigest() == back.evidence_sha256
         told = [event for event in await cycle.events("generators") if isinstance(event, GeneratorRolledBack)]
         assert len(told) == 1
+
+
+@pytest.mark.parametrize("damaged", [b"", b"\x00\xff", b"{}"], ids=["empty", "no text", "no fields"])
+async def test_damaged_evidence_is_found_anew_in_the_shards_and_rolls_the_version_back(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, damaged: bytes
+) -> None:
+    """A controller stored it and died before the rollback; the disk did the rest."""
+    cycle = await _promoted(tmp_path)
+    key = _evidence_key(cycle)
+    cycle.blobs.put(key, damaged)
+    await curated(cycle, 4, accepted=3, figures=VARIED)
+    await asyncio.gather(advanced(cycle), advanced(cycle))
+    assert live_versions(cycle) == [1, 2, 1]
+    back = cycle.ledger()[-1]
+    assert (back.action, back.quarantined, back.rewind) == ("rolled_back", True, True)
+    assert f"evidence {key} is damaged" in caplog.text
+    assert cycle.blobs.get(key) == damaged
+    beside = (info.key for info in cycle.blobs.list(keys.generator_prefix(DOMAIN, 2)) if "-aftermath-" in info.key)
+    (stored,) = (cycle.blobs.get(one) for one in beside)
+    assert hashlib.sha256(stored).hexdigest() == back.evidence_sha256
+    failure = Failure.model_validate_json(stored)
+    assert (failure.reason, failure.version, len(failure.shards)) == (back.reason, 2, 4)
 
 
 async def _promoted(directory: Path) -> Cycle:

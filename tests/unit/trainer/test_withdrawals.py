@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from jupiter import withdrawals
+from jupiter import keys, withdrawals
 from jupiter.blobs.memory import MemoryBlobs
 from jupiter.bus.memory import MemoryBus
 from jupiter.config import ClusterConfig
@@ -361,6 +361,63 @@ async def test_two_trainers_of_one_run_leave_out_the_same(bus: MemoryBus, blobs:
     assert more is not None
     assert more.withdrawn.forgotten == (digest_of("document", 7),)
     assert await later.at(7, known=made.withdrawn.plus(more.withdrawn)) is None
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [b"", b"\x00\xff", b'{"shard_sequence":5}', b'{"shard_sequence":7,"withdrawn":{}}'],
+    ids=["empty", "no text", "cut short", "of another round"],
+)
+async def test_a_damaged_omission_leaves_out_all_that_is_withdrawn_by_now(
+    bus: MemoryBus, blobs: MemoryBlobs, caplog: pytest.LogCaptureFixture, damaged: bytes
+) -> None:
+    first = OmissionLog(bus=bus, blobs=blobs, domain=DOMAIN, run="run1")
+    await first.open()
+    await forget(bus)
+    await first.at(5, known=Withdrawn())
+    key = keys.omissions_prefix(DOMAIN, "run1") + keys.omission_name(5)
+    blobs.put(key, damaged)
+    await forget(bus, digest_of("document", 7))
+    later = OmissionLog(bus=bus, blobs=blobs, domain=DOMAIN, run="run1")
+    await later.open()
+    assert f"omission {key} is damaged" in caplog.text
+    assert "restore the object" in caplog.text
+    assert await later.at(4, known=Withdrawn()) is None, "that round began before"
+    made = await later.at(5, known=Withdrawn())
+    assert made is not None
+    assert set(made.withdrawn.forgotten) == {FORGOTTEN, digest_of("document", 7)}
+    assert await later.at(6, known=made.withdrawn) is None
+    assert blobs.get(key) == damaged
+
+
+async def test_a_run_killed_after_an_omission_that_is_damaged_then_goes_on_without_what_was_withdrawn(
+    bus: MemoryBus, blobs: MemoryBlobs, tmp_path: Path
+) -> None:
+    """Nothing more was withdrawn meanwhile, so it even ends in the weights of a run that was never killed."""
+
+    def config(run: str) -> ClusterConfig:
+        return config_for(tmp_path / run, run=run, eval_every_steps=4, passes_per_shard=2, pass_spacing_shards=1)
+
+    async with trainer(config("whole"), bus, blobs) as whole:
+        async with killed_at_the_end(config("killed"), bus, blobs) as killed:
+            for number in (1, 2):
+                if number == 2:
+                    await forget(bus)
+                await publish(bus, blobs, number)
+                for runtime in (whole, killed):
+                    await says(runtime, "waiting", f"shard after {number}")
+        recorded = keys.omissions_prefix(DOMAIN, "killed") + keys.omission_name(2)
+        assert blobs.stat(recorded)
+        blobs.put(recorded, b"{")
+        async with trainer(config("killed"), bus, blobs) as killed:
+            await says(killed, "waiting", "shard after 2")
+            await publish(bus, blobs, 3)
+            for runtime in (whole, killed):
+                await says(runtime, "waiting", "shard after 3")
+    steps = stored_steps(blobs, "killed")
+    assert steps == stored_steps(blobs, "whole")
+    assert tensors(blobs, steps[-1], "killed") == tensors(blobs, steps[-1], "whole")
+    assert [one["shard_sequence"] for one in details(blobs, steps[-1], "killed")["omissions"]] == [2]
 
 
 def stored_steps(blobs: MemoryBlobs, run: str) -> list[int]:

@@ -7,6 +7,9 @@ A withdrawal takes effect with the next round, whenever the log tells of it. Tha
 killed and takes up an older checkpoint would meet it in another round. So it is made a fact first: an object beside the
 run's checkpoints says from which round on, created once before the round begins. Rounds that have been begun before are
 repeated by these records and not by the log.
+
+Where a record is damaged, its round is begun by the log once more. The log only grows, so the round leaves out all that
+was recorded; it leaves out more where more was withdrawn since, and is then no exact repetition.
 """
 
 from __future__ import annotations
@@ -14,9 +17,13 @@ from __future__ import annotations
 import asyncio
 import logging
 
+from pydantic import ValidationError
+
 from jupiter import keys, withdrawals
 from jupiter.blobs import Blobs
 from jupiter.bus import Bus
+from jupiter.bus.codec import first_errors
+from jupiter.errors import IntegrityError, NotFound
 from jupiter.records import canonical_json
 from jupiter.trainer.outages import outlast
 from jupiter.withdrawals import Omission, Withdrawn
@@ -34,19 +41,22 @@ class OmissionLog:
     def __init__(self, *, bus: Bus, blobs: Blobs, domain: str, run: str) -> None:
         self._bus, self._blobs, self._domain = bus, blobs, domain
         self._prefix = keys.omissions_prefix(domain, run)
-        self._recorded: dict[int, Omission] = {}
+        self._recorded: dict[int, Omission | None] = {}
+        """By the shard that began the round; None where the record is damaged."""
 
     async def open(self) -> None:
         """Read what the run has recorded before. Raises Unavailable."""
-        self._recorded = {one.shard_sequence: one for one in await asyncio.to_thread(self._read)}
+        self._recorded = await asyncio.to_thread(self._read)
 
     async def at(self, shard_sequence: int, *, known: Withdrawn) -> Omission | None:
         """Return what the round that this shard begins leaves out beyond `known`, None for nothing more.
 
         Waits for servers that are away: to begin the round without knowing would train on what was taken back.
         """
-        if shard_sequence <= max(self._recorded, default=0):
-            return self._recorded.get(shard_sequence)
+        stands = self._recorded.get(shard_sequence)
+        damaged = stands is None and shard_sequence in self._recorded
+        if shard_sequence <= max(self._recorded, default=0) and not damaged:
+            return stands
         found = await outlast(lambda: withdrawals.read(self._bus, self._domain, after=known.sequence), waiting=WAITING)
         if not found.withdrawn:
             return None
@@ -62,10 +72,38 @@ class OmissionLog:
         return omission
 
     def _record(self, omission: Omission) -> Omission:
-        """Store the omission unless the round has one, and return the one that stands."""
-        key = self._prefix + keys.omission_name(omission.shard_sequence)
-        self._blobs.create(key, canonical_json(omission))
-        return Omission.model_validate_json(self._blobs.get(key))
+        """Store the omission unless the round has one, and return the one that stands; this one if that is damaged."""
+        self._blobs.create(self._key(omission.shard_sequence), canonical_json(omission))
+        return self._stored(omission.shard_sequence) or omission
 
-    def _read(self) -> list[Omission]:
-        return [Omission.model_validate_json(self._blobs.get(info.key)) for info in self._blobs.list(self._prefix)]
+    def _read(self) -> dict[int, Omission | None]:
+        listed = [info.key.removeprefix(self._prefix).removesuffix(".json") for info in self._blobs.list(self._prefix)]
+        return {shard_sequence: self._stored(shard_sequence) for shard_sequence in map(int, listed)}
+
+    def _stored(self, shard_sequence: int) -> Omission | None:
+        """Return the record of the round that this shard began, None when it is damaged. Raises Unavailable."""
+        key = self._key(shard_sequence)
+        try:
+            return _omission(self._blobs.get(key), shard_sequence)
+        except (NotFound, IntegrityError) as error:
+            log.error(  # noqa: TRY400
+                "omission %s is damaged: %s; if its round is still to be trained, it leaves out all that is withdrawn "
+                "by then; restore the object and start the trainer again to repeat the round exactly",
+                key,
+                error,
+            )
+            return None
+
+    def _key(self, shard_sequence: int) -> str:
+        return self._prefix + keys.omission_name(shard_sequence)
+
+
+def _omission(data: bytes, shard_sequence: int) -> Omission:
+    """Return what was stored for the round of a shard. Raises IntegrityError when it is no such record."""
+    try:
+        omission = Omission.model_validate_json(data)
+    except ValidationError as error:
+        raise IntegrityError(first_errors(error)) from error
+    if omission.shard_sequence != shard_sequence:
+        raise IntegrityError(f"it is of shard {omission.shard_sequence}")
+    return omission
