@@ -156,39 +156,52 @@ async def check_report(cluster: LocalCluster) -> None:
     assert any(evaluation["verdict"] and evaluation["reasons"] for evaluation in report["evaluations"])
 
 
-def from_outside(text: str) -> dict[str, str]:
-    return {"text": text, "source": "urn:kitchen:boiling", "title": "kitchen.boil", "kind": "api", "split": "training"}
+def from_outside() -> list[dict[str, str]]:
+    """So many that every shard is likely to hold one."""
+    liquids = ("water", "milk", "brine", "syrup", "vinegar", "broth")
+    units = ("hectopascal", "atmospheres", "bar", "torr", "psi")
+    return [
+        {
+            "text": f"Return the boiling point of {liquid} at a pressure given in {unit}, in degrees Celsius.",
+            "source": f"urn:kitchen:boiling:{liquid}:{unit}",
+            "title": f"kitchen.boil_{liquid}_{unit}",
+            "kind": "api",
+            "split": "training",
+        }
+        for liquid in liquids
+        for unit in units
+    ]
 
 
 async def publish_from_outside(cluster: LocalCluster) -> None:
-    """Publish a document as any NATS client does, and two things that are none."""
-    text = "Return the boiling point of a liquid at a pressure given in hectopascal, in degrees Celsius."
+    """Publish documents as any NATS client does, and two things that are none."""
     client = await nats.connect(cluster.config.nats.url)
-    await client.publish(f"documents.{DOMAIN}", json.dumps(from_outside(text)).encode())
+    for document in from_outside():
+        await client.publish(f"documents.{DOMAIN}", json.dumps(document).encode())
     await client.publish(f"documents.{DOMAIN}", b'{"text": "no source"}')
     await client.publish(f"documents.{DOMAIN}", b"\xff not even text")
     await client.drain()
 
 
 async def check_what_came_from_outside(cluster: LocalCluster) -> None:
-    """Assert that the document reaches a shard, and the others the dead letters."""
-    source = from_outside("")["source"]
-    await wait(
-        cluster,
-        lambda seen: any(event.source == source for event in seen.all(DocumentAccepted)),
-        "the document to be accepted",
-    )
-    [document_id] = [event.document_id for event in cluster.watch.all(DocumentAccepted) if event.source == source]
+    """Assert that the documents are accepted and reach a shard, and the others the dead letters."""
+    sources = {document["source"] for document in from_outside()}
+
+    def accepted(seen: CycleWatch) -> dict[str, str]:
+        return {event.source: event.document_id for event in seen.all(DocumentAccepted) if event.source in sources}
+
+    await wait(cluster, lambda seen: len(accepted(seen)) == len(sources), "the documents to be accepted")
+    ids = set(accepted(cluster.watch).values())
     read: dict[str, bool] = {}
 
     def in_a_shard(seen: CycleWatch) -> bool:
         for shard in seen.all(ShardCurated):
             if shard.shard_id not in read:
                 details = manifests.read(cluster.blobs, shard.manifest_key).manifest.details
-                read[shard.shard_id] = document_id in details["real_documents"]
+                read[shard.shard_id] = bool(ids & set(details["real_documents"]))
         return any(read.values())
 
-    await wait(cluster, in_a_shard, "a shard that holds the document")
+    await wait(cluster, in_a_shard, "a shard that holds one of the documents")
     letters = await cluster.bus.dead_letters()
     assert len(letters) == 2
     assert all(letter.subject == f"documents.{DOMAIN}" and letter.reason for letter in letters)

@@ -308,6 +308,7 @@ async def test_while_the_machine_is_at_fault_it_says_so_and_tries_no_more_often_
     async with stage.generator() as (deps, engine):
         await stage.until_published("loads", 1)
         engine.faults = [NoRoom("500 MiB are free")] * 100
+        deps.reloader.retry_s = 3600
         await stage.flip(2)
         await stage.bus.publish(stage.request(1, version=2))
 
