@@ -29,6 +29,8 @@ from jupiter.records import canonical_json
 ROOT = Path(__file__).parents[2]
 DOMAIN = "python_stdlib"
 PROOF = os.environ.get("COMPOSE_PROOF", "")
+BASE_IMAGE = "python:3.11-slim"
+"""Of every Dockerfile."""
 SERVICES = ("controller", "curator", "evaluator", "generator", "trainer")
 UP_S = 1800
 CYCLE_S = 3600
@@ -153,6 +155,18 @@ class Stack:
     def inside(self, service: str, code: str) -> subprocess.CompletedProcess[str]:
         """Run Python in a service's container."""
         return self.compose("exec", "-T", service, "python", "-c", code, check=False)
+
+    def with_volume(self, volume: str, backup: Path, *command: str) -> None:
+        """Run a command with one of the project's volumes at /volume and `backup` at /backup."""
+        mounts = ("-v", f"{self.project}_{volume}:/volume", "-v", f"{backup}:/backup")
+        done = subprocess.run(
+            [*self.prefix, "docker", "run", "--rm", *mounts, BASE_IMAGE, *command],
+            check=False,
+            capture_output=True,
+            text=True,
+        )
+        if done.returncode:
+            raise RuntimeError(f"{' '.join(command)} beside volume {volume}: {done.stderr[-3000:]}")
 
     def left(self) -> list[str]:
         """What of the project the engine still knows."""

@@ -18,6 +18,8 @@ from tests.compose.stack import CYCLE_S, DOMAIN, PROOF, SERVICES, UP_S, Api, Sta
 
 pytestmark = pytest.mark.timeout(UP_S + CYCLE_S)
 
+VOLUMES = ("nats", "s3")
+"""What a backup holds."""
 PORTS = ("api", "nats", "s3", "prometheus")
 
 
@@ -185,3 +187,30 @@ def test_nobody_was_refused_what_its_work_needs_and_nothing_was_buried(stack: St
     assert [line for line in refused if 'Subject "generators.python_stdlib"' not in line] == []
     assert api.get("/status")["dead_letters"] == 0
     assert stack.states()["prometheus"] == "healthy"
+
+
+def test_a_backup_brings_everything_back(stack: Stack, api: Api, published: set[str]) -> None:
+    """By the lines of docs/cluster.md: stop, copy both volumes, delete them all, lay the copies in place, start."""
+    backup = stack.directory / "backup"
+    backup.mkdir()
+    before = api.get("/history")["entries"]
+    stack.compose("stop")
+    for volume in VOLUMES:
+        stack.with_volume(volume, backup, "tar", "-C", "/volume", "-cf", f"/backup/{volume}.tar", ".")
+    stack.down()
+    assert stack.left() == []
+
+    stack.compose("create")
+    for volume in VOLUMES:
+        stack.with_volume(volume, backup, "tar", "-C", "/volume", "-xf", f"/backup/{volume}.tar")
+    stack.up()
+    assert api.get("/history")["entries"][: len(before)] == before
+    until(lambda: served(api) == 1, what="version 1 served again", timeout_s=CYCLE_S)
+    steps = [one["step"] for one in api.get("/evaluations")]
+    assert steps
+    until(
+        lambda: [one for one in api.get("/evaluations") if one["decision"] and one["step"] > max(steps)],
+        what="the cycle to go on",
+        timeout_s=CYCLE_S,
+    )
+    assert api.get("/status")["dead_letters"] == 0
