@@ -86,7 +86,8 @@ class RunState(Record):
 def write_model(student: Student, directory: Path, *, source: Path, dtype: str) -> None:
     """Write the model as a generator serves it, and its golden outputs in the dtype that one serves in.
 
-    Raises UnfitModel when it is none. The tokenizer's files are those of `source`, byte for byte: the student never changes them.
+    Raises UnfitModel when it is none. The tokenizer's files are those of `source`, byte for byte: the student never
+    changes them.
     """
     target = directory / MODEL_PREFIX
     target.mkdir(parents=True)
