@@ -16,6 +16,7 @@ from jupiter.blobs.memory import MemoryBlobs
 from jupiter.bus.codec import encode
 from jupiter.bus.memory import MemoryBus
 from jupiter.config import ClusterConfig
+from jupiter.deliveries import Pauses
 from jupiter.errors import ConfigError
 from jupiter.events import CheckpointSaved, ServiceStatus
 from jupiter.manifests import Committed
@@ -32,7 +33,9 @@ _instances = itertools.count()
 async def trainer(config: ClusterConfig, bus: MemoryBus, blobs: MemoryBlobs) -> AsyncIterator[Runtime]:
     """Run a trainer while the block runs, under an instance name of its own."""
     instance = f"test-{next(_instances)}"
-    runtime = Runtime.in_memory(name="trainer", config=config, bus=bus, blobs=blobs, instance=instance)
+    runtime = Runtime.in_memory(
+        name="trainer", config=config, bus=bus, blobs=blobs, instance=instance, pauses=Pauses(status_s=0.05)
+    )
     async with running(runtime, parts(runtime)):
         yield runtime
 
