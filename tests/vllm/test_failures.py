@@ -237,3 +237,10 @@ def test_a_device_that_this_vllm_does_not_have_is_a_wrong_setting() -> None:
     settings = EngineSettings(dtype="float32", device="cuda", batch_size=8)
     with pytest.raises(ConfigError, match=r"generator\.device is 'cuda'"):
         create_engine("vllm", settings)
+
+
+def test_without_a_compiler_the_setting_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """vLLM itself would start, and die of the first request for log-probabilities."""
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(ConfigError, match=r"needs a C\+\+ compiler, and 'no-such-compiler' is not on the PATH"):
+        create_engine("vllm", EngineSettings(dtype="float32", device="cpu", batch_size=8))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
+import shutil
 from typing import Any
 
 from jupiter.config.sections import VllmSection
@@ -54,6 +55,8 @@ class Starter:
             os.environ.setdefault(name, value)
         self.own: VllmSection = settings.own or VllmSection()
         self.on_cpu = _on_cpu(settings.device)
+        if self.on_cpu:
+            _check_compiler()
         self._settings = settings
 
     @property
@@ -161,6 +164,19 @@ def lacking(*, needs_bytes: int, free_bytes: int, weights_bytes: int, share_byte
             " raise generator.vllm.gpu_memory_utilization, or use a larger machine"
         )
     return ""
+
+
+def _check_compiler() -> None:
+    """Raise ConfigError where torch finds no C++ compiler: on a CPU, vLLM compiles what ranks log-probabilities.
+
+    It does so at the first request for them, whether eager or not, and the engine dies where it cannot.
+    """
+    compiler = os.environ.get("CXX", "g++")
+    if shutil.which(compiler) is None:
+        raise ConfigError(
+            f"generator.engine is 'vllm', which on a CPU needs a C++ compiler, and {compiler!r} is not on the PATH:"
+            " install g++, or name another in CXX"
+        )
 
 
 def _on_cpu(device: str) -> bool:
