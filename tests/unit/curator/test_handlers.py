@@ -14,7 +14,6 @@ from jupiter.blobs.memory import MemoryBlobs
 from jupiter.bus import Bus
 from jupiter.bus.memory import MemoryBus
 from jupiter.controller.samples import newest_samples
-from jupiter.curator.deps import up_to_date
 from jupiter.curator.handlers import Deps, accept_document, curate_batch, pass_over_voided
 from jupiter.curator.shard import REJECTED_FILE, SAMPLES_FILE, SIGNATURES_FILE
 from jupiter.errors import Rejected, Retry
@@ -270,29 +269,6 @@ async def test_samples_that_no_real_one_fits_are_left_out_with_a_warning_and_hol
     await publish(deps, "Entry 9 of the manual is in brief words.")
     following = await curate(deps, commit_batch(blobs, [short], sequence=2))
     assert (following.accepted, following.dropped) == (1, {}), "it is no duplicate of what was left out"
-
-
-async def test_another_cut_within_a_run_gives_other_samples_and_keeps_the_uses_of_the_same() -> None:
-    """The guide is cut anew, so its passages were never used; what is one passage under both cuts was."""
-    bus, blobs = MemoryBus(), MemoryBlobs()
-    register_generator(blobs)
-    freeze_benchmark(blobs)
-    deps = deps_for(bus, blobs)
-    await publish(deps, PASSAGE)
-    guide = await publish(deps, "\n\n".join(f"Part {number} tells more of thing {number * 5}." for number in range(4)))
-    brief = await publish(deps, "Entry 9 of the manual is in brief words.")
-    event = await curate(deps, commit_batch(blobs, [*map(sample, ANSWERS), sample(LAST_ANSWERS[0])]))
-    content = read_parquet(manifests.download_bytes(blobs, manifest_of(blobs, event).file(SAMPLES_FILE)))
-    held = [one for one in content if one.origin == "real"]
-    assert {guide.document_id, brief.document_id} <= {one.document_id for one in held}
-
-    deps = deps_for(bus, blobs, chunk_chars_max=100)
-    async with deps.knowing:
-        knowledge = await up_to_date(deps)
-    uses = {real.sample.response: knowledge.history.real_uses[key] for key, real in knowledge.corpus.real.items()}
-    texts = [one.response for one in held]
-    assert uses == {text: texts.count(text) for text in uses}
-    assert set(uses.values()) == {0, 1}
 
 
 async def test_a_withdrawn_document_is_as_if_it_had_never_been() -> None:

@@ -13,7 +13,7 @@ from jupiter.curator.history import History
 from jupiter.curator.pipeline import candidates_of
 from jupiter.curator.real import real_samples
 from jupiter.overlap.forbidden import training_text
-from jupiter.records import Chunk, Sample, digest_of
+from jupiter.records import Chunk, Sample
 from tests.unit.curator.material import GOOD, SETTINGS, corpus, document, sample
 
 CORPUS = corpus()
@@ -79,13 +79,6 @@ def test_a_view_cannot_be_written() -> None:
     history = history_of([("one", [sample(GOOD)])])
     with pytest.raises(AssertionError, match="read only"):
         history.without("one").apply("two", [], {})
-
-
-def test_a_real_sample_is_known_by_what_it_says_whatever_id_its_shard_gave_it() -> None:
-    """Shards of an older release name the place of its passage."""
-    older = real().model_copy(update={"sample_id": digest_of("real", document().document_id, 0, real().instruction)})
-    assert older.sample_id != real().sample_id
-    assert history_of([("one", [older]), ("two", [real()])]).real_uses == {real().sample_id: 2}
 
 
 def test_a_shard_is_applied_once() -> None:

@@ -63,18 +63,6 @@ def test_an_entry_is_learned_in_both_directions_and_prose_as_it_is() -> None:
     assert [(one.instruction, one.loss_on, one.chunk_index) for one in plain] == [(None, "all", 0), (None, "all", 1)]
 
 
-def test_the_id_of_a_real_sample_is_that_of_its_text_however_the_document_is_cut() -> None:
-    guide = document("One of three parts.\n\nTwo of three parts.\n\nThree of three parts.", title=None, kind="text")
-    entry = document()
-    made = [
-        one for cut in (30, 50, 1_200) for whole in (guide, entry) for one in real_samples(whole, chunk(whole, cut))
-    ]
-    assert len({one.response for one in made if one.document_id == guide.document_id}) == 5
-    texts = {(one.document_id, one.instruction, one.response): one.sample_id for one in made}
-    assert all(texts[one.document_id, one.instruction, one.response] == one.sample_id for one in made)
-    assert len(set(texts.values())) == len(texts)
-
-
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=40), max_size=5))
 def test_samples_survive_both_files(texts: list[str]) -> None:
     samples = [

@@ -15,7 +15,6 @@ from collections.abc import Mapping, Sequence
 from datasketch import MinHash
 
 from jupiter.curator.candidate import digest_of_text
-from jupiter.curator.real import real_sample_id
 from jupiter.overlap import wording
 from jupiter.overlap.forbidden import training_text
 from jupiter.overlap.signatures import NearDuplicateIndex, Store
@@ -84,12 +83,7 @@ class History:
         if self._left_out:
             raise AssertionError("a view of the history is read only: apply the shard to the history itself")
         synthetic = [sample for sample in samples if sample.origin != "real"]
-        # The ids that the corpus knows them by: those in the shard of an older release are others.
-        real = tuple(
-            real_sample_id(document_id=sample.document_id, instruction=sample.instruction, response=sample.response)
-            for sample in samples
-            if sample.origin == "real"
-        )
+        real = tuple(sample.sample_id for sample in samples if sample.origin == "real")
         self.index.add_group(shard_id, {sample.sample_id: signatures[sample.sample_id] for sample in synthetic})
         self._shards[shard_id] = (frozenset(sample.sample_id for sample in synthetic), real)
         self.real_uses.update(real)

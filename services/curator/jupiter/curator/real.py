@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 from jupiter.records import Chunk, Document, Sample, digest_of
 
-__all__ = ["real_sample_id", "real_samples"]
+__all__ = ["real_samples"]
 
 RESPONSE_CHARS_MIN = 12
 """A real text shorter than this says nothing that could be learned."""
@@ -42,17 +42,9 @@ def real_samples(document: Document, chunks: tuple[Chunk, ...]) -> Iterator[Samp
             yield _sample(chunk, instruction=None, response=chunk.text)
 
 
-def real_sample_id(*, document_id: str, instruction: str | None, response: str) -> str:
-    """Return the id of a real sample, which follows from what it says.
-
-    Not from the place of its passage: with another `curator.chunk_chars_max` another text stands there.
-    """
-    return digest_of("real", document_id, instruction, response)
-
-
 def _sample(chunk: Chunk, *, instruction: str | None, response: str) -> Sample:
     return Sample(
-        sample_id=real_sample_id(document_id=chunk.document_id, instruction=instruction, response=response),
+        sample_id=digest_of("real", chunk.document_id, chunk.index, instruction),
         origin="real",
         instruction=instruction,
         response=response,
