@@ -89,8 +89,13 @@ def register_base(blobs: Blobs, domain: str, directory: Path) -> str:
 
 def config_for(directory: Path, *, domain: str = "tiny", eval_every_steps: int = 4, **settings: Any) -> ClusterConfig:
     """Return a configuration under which a step of the tiny model takes milliseconds."""
-    sizes = {"tokens_per_step": 192, "sequence_length": 128, "passes_per_shard": 2}
-    defaults: dict[str, Any] = {**sizes, "learning_rate": 1e-3, "device": "cpu"}
+    defaults: dict[str, Any] = {
+        "tokens_per_step": 192,
+        "sequence_length": 128,
+        "passes_per_shard": 2,
+        "learning_rate": 1e-3,
+        "device": "cpu",
+    }
     return ClusterConfig(
         domain=domain,
         data_dir=directory,

@@ -53,7 +53,7 @@ async def saved(bus: MemoryBus) -> list[CheckpointSaved]:
 
 
 async def status(runtime: Runtime) -> ServiceStatus | None:
-    """Return what this trainer said last; statuses are rate-limited, so it may be a second old."""
+    """Return what this trainer said last; statuses are rate-limited, so it may be a moment old."""
     subject = f"status.{DOMAIN}.trainer.{runtime.instance}"
     entries = [entry.event async for entry in runtime.bus.read(subject, follow=False)]
     return next((event for event in entries if isinstance(event, ServiceStatus)), None)

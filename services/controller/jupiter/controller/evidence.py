@@ -222,12 +222,27 @@ class Evidence:
         except NotFound:
             return None, verdict
 
-    def keep(self, key: str, record: Record) -> tuple[bytes, str]:
-        """Store the record if the key is free; return what stands there, and its sha256."""
-        self._blobs.create(key, canonical_json(record))
+    def keep(self, prefix: str, name: str, record: R) -> tuple[R, str]:
+        """Store the record if none stands under the name; return the one that stands, and its sha256.
+
+        Where that is damaged, this one is stored beside it under its content's name, and returned.
+        """
+        data = canonical_json(record)
+        self._blobs.create(f"{prefix}/{name}", data)
         crashpoints.reached("blobs")
-        data = self._blobs.get(key)
-        return data, hashlib.sha256(data).hexdigest()
+        stands = self._blobs.get(f"{prefix}/{name}")
+        try:
+            return type(record).model_validate_json(stands), hashlib.sha256(stands).hexdigest()
+        except ValidationError as error:
+            again = manifests.upload_bytes(self._blobs, prefix=prefix, name=name, data=data)
+            log.error(  # noqa: TRY400
+                "evidence %s/%s is damaged: %s; it was found anew, and %s stands for it",
+                prefix,
+                name,
+                first_errors(error),
+                again.key,
+            )
+            return record, again.sha256
 
     def announcement(self, verdict: Verdict) -> VerdictReached:
         """Return the event that tells of the verdict, which is stored with its whole reasons."""

@@ -14,10 +14,7 @@ import logging
 import time
 from datetime import UTC, datetime
 
-from pydantic import ValidationError
-
-from jupiter import keys, manifests
-from jupiter.bus.codec import first_errors
+from jupiter import keys
 from jupiter.controller import aftermath, watch, withdrawals
 from jupiter.controller.deps import Deps
 from jupiter.controller.flips import Request, flip_to_version
@@ -26,7 +23,6 @@ from jupiter.controller.projection import Projection
 from jupiter.errors import Conflict
 from jupiter.events import ShardCurated
 from jupiter.ledger import LedgerEntry
-from jupiter.records import canonical_json
 
 __all__ = ["Rollback", "shards_under"]
 
@@ -85,31 +81,14 @@ class Rollback:
         if failure is None:
             self._fine = seen
             return None
-        reason, digest = await asyncio.to_thread(self._keep, live, failure)
+        prefix, name = keys.generator_prefix(live.domain, live.version), f"aftermath-{live.sequence:08d}.json"
+        # What stands there is the evidence: this controller may have stored it before it died.
+        stands, digest = await asyncio.to_thread(deps.evidence.keep, prefix, name, failure)
         rewind = await withdrawals.can_go_back(deps, live.version)
         if not rewind:
             log.warning("no checkpoint of the run is without batches of version %d: it is not sent back", live.version)
         taken_back = {"evidence_sha256": digest, "quarantine": True, "rewind": rewind}
-        return _request(live, reason).model_copy(update=taken_back)
-
-    def _keep(self, live: LedgerEntry, failure: aftermath.Failure) -> tuple[str, str]:
-        """Store the evidence, and return the reason that it gives and its sha256."""
-        prefix, name = keys.generator_prefix(live.domain, live.version), f"aftermath-{live.sequence:08d}.json"
-        # What stands there is the evidence: this controller may have stored it before it died.
-        stored, digest = self._deps.evidence.keep(f"{prefix}/{name}", failure)
-        try:
-            return aftermath.Failure.model_validate_json(stored).reason, digest
-        except ValidationError as error:
-            # No ledger entry names what stands there, for the flip is not taken back yet, and the shards say it again.
-            again = manifests.upload_bytes(self._deps.blobs, prefix=prefix, name=name, data=canonical_json(failure))
-            log.error(  # noqa: TRY400
-                "evidence %s/%s is damaged: %s; it was found anew in the shards, and the rollback names %s instead",
-                prefix,
-                name,
-                first_errors(error),
-                again.key,
-            )
-            return failure.reason, again.sha256
+        return _request(live, stands.reason).model_copy(update=taken_back)
 
 
 def _request(live: LedgerEntry, reason: str) -> Request:
